@@ -1,0 +1,1 @@
+"""Balancing: which server of a backend takes a request."""

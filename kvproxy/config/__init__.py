@@ -1,0 +1,1 @@
+"""Static settings: sources, precedence, flags generated from the model."""

@@ -1,0 +1,1 @@
+"""The control plane: supervisor, merger, generations, journal."""

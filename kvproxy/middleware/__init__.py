@@ -1,0 +1,1 @@
+"""One module a middleware, compiled into a frontend chain when the plan is built."""

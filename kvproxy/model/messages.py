@@ -1,0 +1,116 @@
+"""What supervisor and workers say to each other, MessagePack over a unix socket.
+
+A generation travels as a delta against the one before it: entries to set and names to remove. Large
+deltas come in several ``Apply`` parts; the worker swaps when the one with ``last`` has been compiled.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from kvproxy.model.dynamic import Backend, Frontend
+from kvproxy.model.static import StaticConfiguration
+
+EntryKey = tuple[str, str]
+"""(provider, name): frontends and backends of two providers never collide."""
+
+
+class FrontendEntry(Struct, frozen=True):
+    """One frontend of one provider and the digest of its content."""
+
+    provider: str
+    name: str
+    digest: bytes
+    frontend: Frontend
+
+
+class BackendEntry(Struct, frozen=True):
+    """One backend of one provider and the digest of its content."""
+
+    provider: str
+    name: str
+    digest: bytes
+    backend: Backend
+
+
+class Start(Struct, frozen=True, tag=True):
+    """First message to a worker: who it is and the static configuration."""
+
+    slot: int
+    settings: StaticConfiguration
+    host_name: str
+
+
+class Listen(Struct, frozen=True, tag=True):
+    """Serve this entry point on the ``sockets`` file descriptors that accompany the message."""
+
+    entry_point: str
+    sockets: int
+
+
+class Apply(Struct, frozen=True, tag=True):
+    """A part of the delta from generation ``base`` to ``generation``.
+
+    ``base`` -1 replaces everything. ``digest`` is that of the whole resulting generation.
+    """
+
+    generation: int
+    base: int
+    digest: str
+    frontends: list[FrontendEntry] = field(default_factory=list)
+    backends: list[BackendEntry] = field(default_factory=list)
+    removed_frontends: list[EntryKey] = field(default_factory=list)
+    removed_backends: list[EntryKey] = field(default_factory=list)
+    last: bool = True
+
+
+class Stop(Struct, frozen=True, tag=True):
+    """Stop: go on accepting for ``accept_seconds``, then finish requests for ``grace_seconds``."""
+
+    accept_seconds: float
+    grace_seconds: float
+
+
+class Ready(Struct, frozen=True, tag=True):
+    """The worker serves its listeners (sent once, after the first generation is applied)."""
+
+    slot: int
+    pid: int
+
+
+class Applied(Struct, frozen=True, tag=True):
+    """Acknowledgement: new requests of this worker are served by this generation."""
+
+    generation: int
+    digest: str
+    seconds: float
+    problems: list[str] = field(default_factory=list)
+
+
+class Refused(Struct, frozen=True, tag=True):
+    """The delta could not be applied; the old generation goes on. The supervisor sends a whole one."""
+
+    generation: int
+    reason: str
+
+
+class BackendCounters(Struct, frozen=True):
+    """Counts of one backend since the worker's start."""
+
+    provider: str
+    name: str
+    statuses: list[int]
+    seconds: float
+
+
+class Statistics(Struct, frozen=True, tag=True):
+    """Heart-beat of a worker, once a second: totals since its start."""
+
+    connections: int
+    requests: int
+    statuses: list[int]
+    backends: list[BackendCounters] = field(default_factory=list)
+
+
+ToWorker = Start | Listen | Apply | Stop
+FromWorker = Ready | Applied | Refused | Statistics

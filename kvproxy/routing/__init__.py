@@ -1,0 +1,1 @@
+"""The route index: which frontend takes a request."""

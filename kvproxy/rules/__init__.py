@@ -1,0 +1,1 @@
+"""The rule language of frontends: parse, explain, print."""

@@ -1,0 +1,1 @@
+"""The plugins: one module a store or source, found through the entry-point group kvproxy.providers."""
