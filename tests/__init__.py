@@ -1,0 +1,1 @@
+"""Tests of kvproxy: a package, so that every suite can import `tests.support`."""

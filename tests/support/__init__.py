@@ -1,0 +1,1 @@
+"""What the suites that run the real program share: processes, raw clients, scripted servers."""
