@@ -1,0 +1,22 @@
+"""What commands print: text for people, JSON for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+output_option = click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json"], case_sensitive=False),
+    default="text",
+    show_default=True,
+    help="Form of what is printed.",
+)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON on standard output."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value)))

@@ -1,0 +1,90 @@
+"""``kvproxy whoami``: a server that says who it is and what it was asked."""
+
+from __future__ import annotations
+
+import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import click
+
+MAX_BODY = 1 << 20
+"""Bytes of a request body that are read; a longer one ends the connection."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers every method with the server's name and the request as it arrived."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    name: ClassVar[str] = ""
+
+    def answer(self) -> None:
+        """Write the answer; reads and drops a body of known length, else closes."""
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not length.isdigit() or int(length) > MAX_BODY:
+            self.close_connection = True
+        else:
+            self.rfile.read(int(length))
+        lines = [
+            f"Name: {self.name}",
+            f"Hostname: {socket.gethostname()}",
+            f"RemoteAddr: {self.client_address[0]}:{self.client_address[1]}",
+            self.requestline,
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+        ]
+        body = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent: the proxy in front has the log."""
+
+
+class Server(ThreadingHTTPServer):
+    """A thread for each connection; enough for trying things."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
+@click.command("whoami")
+@click.option(
+    "--address", default="127.0.0.1:0", show_default=True, help="host:port; port 0 = any."
+)
+@click.option("--name", default="whoami", show_default=True, help="The name it answers with.")
+def command(address: str, name: str) -> None:
+    """Run a small HTTP server that answers with its name and the request as it arrived.
+
+    It prints the address it listens on. Use it as a backend while trying routes; it is
+    not made for load.
+
+    \b
+    Examples:
+      kvproxy whoami --name blue
+      kvproxy whoami --name green --address 127.0.0.1:9002
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(
+            f"`{address}`; expected host:port, such as 127.0.0.1:9001", param_hint="--address"
+        )
+    Handler.name = name
+    try:
+        server = Server((host.strip("[]"), int(port)), Handler)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on `{address}`: {error.strerror}") from error
+    with server:
+        click.echo(f"{name} listens on http://{server.server_address[0]!s}:{server.server_port}")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,118 @@
+"""The import rule: which package may import which, so that the parts stay apart."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+MAY_IMPORT = {
+    "model": set(),
+    "rules": {"model"},
+    "provider": {"model"},
+    "providers": {"provider", "model"},
+    "config": {"model", "provider"},
+    "channel": {"model"},
+    "control": {"model", "rules", "routing", "provider", "config", "channel"},
+    "http": set(),
+    "routing": {"model", "rules", "http"},
+    "balance": {"model", "rules", "http"},
+    "middleware": {"model", "rules", "http"},
+    "proxy": {"http", "routing", "balance", "middleware", "model", "rules", "channel"},
+    "cli": {
+        *("model", "rules", "provider", "providers", "config", "channel", "control"),
+        *("http", "routing", "balance", "middleware", "proxy"),
+    },
+}
+"""Package -> the packages of this project it may import, besides itself."""
+
+ANYWHERE = {"kvproxy"}
+"""The bare package: the version and nothing else."""
+
+
+def package_of(module: str) -> str:
+    """``kvproxy.model.problem`` -> ``model``; ``providers.file`` -> ``providers``."""
+    first, _, rest = module.partition(".")
+    return rest.partition(".")[0] if first == "kvproxy" and rest else first
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(source: str, module: str, is_package: bool) -> set[str]:
+    """Every module of this project that a source file imports, wherever in the file it does."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                keep = len(parts) - node.level + is_package
+                base = ".".join([*parts[:keep], *([base] if base else [])])
+            if base == "kvproxy":
+                found.update(f"kvproxy.{alias.name}" for alias in node.names)
+            else:
+                found.add(base)
+    return {name for name in found if name.partition(".")[0] in ("kvproxy", "providers")}
+
+
+def violations(source: str, module: str, is_package: bool = False) -> set[str]:
+    own = package_of(module)
+    allowed = MAY_IMPORT.get(own, set()) | {own} | ANYWHERE
+    imported = imported_modules(source, module, is_package)
+    return {name for name in imported if package_of(name) not in allowed and name != "kvproxy"}
+
+
+FILES = sorted([*(ROOT / "kvproxy").rglob("*.py"), *(ROOT / "providers").rglob("*.py")])
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_file_follows_the_import_rule(path: Path) -> None:
+    module = module_of(path)
+    if module == "kvproxy.__main__":
+        assert imported_modules(path.read_text(), module, False) == {"kvproxy.cli"}
+        return
+    if module == "kvproxy":
+        assert imported_modules(path.read_text(), module, True) == set()
+        return
+    assert package_of(module) in MAY_IMPORT, f"name the package of {module} in MAY_IMPORT"
+    assert violations(path.read_text(), module, path.name == "__init__.py") == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "expected"),
+    [
+        ("import kvproxy.control", "kvproxy.proxy.server", {"kvproxy.control"}),
+        ("from kvproxy import control", "kvproxy.proxy.server", {"kvproxy.control"}),
+        ("from kvproxy.control.x import y", "kvproxy.proxy.server", {"kvproxy.control.x"}),
+        ("from ..control import x", "kvproxy.proxy.server", {"kvproxy.control"}),
+        ("def f():\n    import providers.file", "kvproxy.proxy.server", {"providers.file"}),
+        ("if TYPE_CHECKING:\n    import kvproxy.cli", "kvproxy.model.x", {"kvproxy.cli"}),
+        ("from . import x\nimport kvproxy", "kvproxy.proxy.server", set()),
+        ("from kvproxy.model.dynamic import Server", "kvproxy.proxy.server", set()),
+    ],
+)
+def test_the_check_sees_every_way_to_import(source: str, module: str, expected: set[str]) -> None:
+    assert violations(source, module) == expected
+
+
+def test_the_root_command_imports_no_other_part() -> None:
+    """What keeps ``kvproxy --help`` fast: commands are imported when they are used."""
+    program = "import sys, kvproxy.cli; print(*sorted(m for m in sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.split()
+    ours = {name for name in loaded if name.partition(".")[0] in ("kvproxy", "providers")}
+    assert ours <= {
+        *("kvproxy", "kvproxy.cli", "kvproxy.cli.group", "kvproxy.model", "kvproxy.model.problem"),
+    }
+    assert not {"aiohttp", "uvloop", "rich", "dynaconf"} & set(loaded)
