@@ -1,0 +1,9 @@
+"""Types of the C extension; what the functions do is written in scan_pure.py."""
+
+def scan_request(
+    data: bytes, max_bytes: int, max_headers: int, /
+) -> None | int | tuple[bytes, bytes, bytes, int, int, int]: ...
+def scan_response(
+    data: bytes, request_flags: int, date: bytes, /
+) -> None | int | bytes | tuple[bytes, int, int, int, int, int]: ...
+def send(fd: int, data: bytes, /) -> int | None: ...
