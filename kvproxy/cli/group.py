@@ -19,13 +19,14 @@ OWN_FLAGS = ("-h", "--help", "--version")
 class CommandGroup(click.Group):
     """Commands by name: (module, one line of help). The module's ``command`` is the command.
 
-    With ``default``, that command takes over when the first argument is a flag or absent, as Traefik 1.7
-    runs the proxy without a command word.
+    With ``default``, that command takes over when the first argument is a flag or absent, as
+    Traefik 1.7 runs the proxy without a command word.
     """
 
     def __init__(
         self, name: str, table: Mapping[str, tuple[str, str]], *, help: str, default: str = ""
     ) -> None:
+        """``table``: name -> (module, help line); ``default``: the command of bare flags."""
         super().__init__(name, help=help, context_settings={"help_option_names": ["-h", "--help"]})
         self._table = table
         self._default = default

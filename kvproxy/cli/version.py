@@ -13,6 +13,8 @@ import kvproxy
 from kvproxy.cli.output import output_option, print_json
 from kvproxy.http.scan import IMPLEMENTATION
 
+SCANNERS = {"c": "C extension", "python": "pure Python"}
+
 
 @click.command("version")
 @output_option
@@ -31,7 +33,7 @@ def command(output: str) -> None:
     facts = {
         "Version": kvproxy.__version__,
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
-        "Scanner": IMPLEMENTATION,
+        "Scanner": SCANNERS[IMPLEMENTATION],
         "Built": build(),
         "OS/Arch": f"{platform.system().lower()}/{platform.machine()}",
     }
