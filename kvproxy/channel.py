@@ -1,7 +1,7 @@
-"""Messages and file descriptors between supervisor and worker (and between two supervisors), over a unix socket.
+"""Messages and file descriptors between supervisor and worker, or two supervisors, by unix socket.
 
-A frame is a big-endian header - 4 bytes length of the body, 1 byte number of descriptors - and the body, one
-message in MessagePack. Descriptors travel with the first byte of their frame (SCM_RIGHTS).
+A frame is a big-endian header - 4 bytes length of the body, 1 byte number of descriptors - and the
+body, one message in MessagePack. Descriptors travel with the first byte of a frame.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Incoming = TypeVar("Incoming")
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Bound of one message; a larger one is refused by the sender and ends the channel at the receiver."""
+"""Bound of one message; a larger one is refused by the sender and ends the receiver's channel."""
 
 MAX_DESCRIPTORS = 250
 """Bound of the descriptors of one message (the kernel takes 253)."""
@@ -35,12 +36,12 @@ _DESCRIPTOR_SPACE = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsiz
 _RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
-class ChannelClosed(Exception):
+class ChannelClosed(Exception):  # noqa: N818 - an end is no error
     """Nothing more will come: the other side closed, died, or sent something that is no message."""
 
 
 def encode(message: Any) -> bytes:
-    """Return the body of ``message``, for `Channel.send_encoded`; raises ValueError when it is too large."""
+    """Return the body of ``message`` for `Channel.send_encoded`; raises ValueError if too large."""
     body = msgspec.msgpack.encode(message)
     if len(body) > MAX_FRAME_BYTES:
         raise ValueError(f"message of {len(body)} bytes; at most {MAX_FRAME_BYTES} can be sent")
@@ -50,8 +51,8 @@ def encode(message: Any) -> bytes:
 class Channel(Generic[Incoming]):
     """One end of a connected unix stream socket; must be made inside a running event loop.
 
-    ``incoming_type`` is the message type, or union of tagged types, that the other side sends. The channel
-    owns the socket from then on.
+    ``incoming_type`` is the message type, or union of tagged types, that the other side sends. The
+    channel owns the socket from then on.
     """
 
     def __init__(self, sock: socket.socket, incoming_type: Any) -> None:
@@ -72,7 +73,7 @@ class Channel(Generic[Incoming]):
 
     @property
     def closed(self) -> bool:
-        """Whether the channel is closed, by either side (messages that came before may still wait)."""
+        """Whether either side closed the channel (messages that came before may still wait)."""
         return bool(self._closed)
 
     @property
@@ -81,10 +82,11 @@ class Channel(Generic[Incoming]):
         return sum(len(view) for view, _ in self._outgoing)
 
     def send(self, message: Any, fds: Sequence[int] = ()) -> None:
-        """Send ``message`` with duplicates of ``fds``; never blocks, what the kernel does not take now is queued.
+        """Send ``message`` with duplicates of ``fds``, which the caller may close at once.
 
-        The caller may close its ``fds`` at once. On a closed channel the message is dropped: `receive` is
-        what tells of the end. Raises ValueError when the message or the number of descriptors is too large.
+        Never blocks: what the kernel does not take now is queued. On a closed channel the message
+        is dropped; `receive` is what tells of the end. Raises ValueError when the message or the
+        number of descriptors is too large.
         """
         self.send_encoded(encode(message), fds)
 
@@ -133,7 +135,7 @@ class Channel(Generic[Incoming]):
         return message
 
     def close(self) -> None:
-        """Close now; what is still queued is lost (`drain` first where it matters). May be called twice."""
+        """Close now and drop what is still queued (`drain` first where it matters)."""
         self._close("closed on this side")
         while self._messages:
             _close_all(self._messages.popleft()[1])
@@ -180,11 +182,11 @@ class Channel(Generic[Incoming]):
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                # Messages of the other side may still wait to be read (a worker's last words), so only
-                # the sending half ends here; the reader finds the end of file after them.
+                # Messages of the other side may still wait to be read (a worker's last words), so
+                # only the sending half ends here; the reader finds the end of file after them.
                 while self._outgoing:
                     _close_all(self._outgoing.popleft()[1])
-                if error.errno not in (32, 104):
+                if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                     self._close(f"cannot send: {error}")
                 return
             _close_all(fds)
