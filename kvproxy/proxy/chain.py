@@ -1,0 +1,102 @@
+"""What a frontend does with a request on one entry point, compiled before the request exists."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from kvproxy.balance.wrr import WeightedRoundRobin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kvproxy.proxy.server import Server
+    from kvproxy.rules.modifiers import Modifiers
+
+LATENCY_BOUNDS = (0.1, 0.3, 1.2, 5.0)
+"""Upper bounds of the latency histogram, seconds (the default buckets of Traefik 1.7)."""
+
+COUNTER_CELLS = 7 + len(LATENCY_BOUNDS) + 1
+"""Cells 1-5: answers by status class; 6: summed seconds; from 7 on: histogram (first cell left implicit)."""
+
+
+class Balancer:
+    """Servers of a backend and the position in their rotation.
+
+    Kept from generation to generation while the servers and weights of the chain stay the same.
+    """
+
+    __slots__ = ("__weakref__", "rotation", "servers", "signature")
+
+    def __init__(self, servers: Sequence[Server], weights: Sequence[int]) -> None:
+        """``servers`` and ``weights`` are parallel."""
+        self.servers = tuple(servers)
+        self.rotation = WeightedRoundRobin(weights)
+        self.signature = balancer_signature(servers, weights)
+
+    def next(self) -> Server | None:
+        """Return the next server of the rotation, None when every weight is 0 or there is none."""
+        position = self.rotation.next()
+        return None if position < 0 else self.servers[position]
+
+
+def balancer_signature(servers: Sequence[Server], weights: Sequence[int]) -> tuple[object, ...]:
+    """Return what must stay equal for a rotation to go on."""
+    return tuple((id(server), weight) for server, weight in zip(servers, weights, strict=True))
+
+
+class Chain:
+    """The compiled way of a request through one frontend on one entry point.
+
+    ``direct``: nothing but forwarding is to be done. ``single``: the only server, when there is no choice.
+    """
+
+    __slots__ = (
+        "attempts",
+        "balancer",
+        "counters",
+        "direct",
+        "modifiers",
+        "name",
+        "next_server",
+        "no_server_status",
+        "pass_host",
+        "single",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        balancer: Balancer,
+        *,
+        modifiers: Modifiers,
+        pass_host: bool,
+        attempts: int,
+        counters: list[float],
+    ) -> None:
+        """``attempts``: servers asked at most; ``counters``: the backend's cells of this worker."""
+        self.name = name
+        self.balancer = balancer
+        self.modifiers = modifiers
+        self.direct = not modifiers
+        self.pass_host = pass_host
+        self.attempts = attempts
+        self.counters = counters
+        self.next_server = balancer.next
+        servers = balancer.servers
+        weights = balancer.rotation.weights
+        self.single = servers[0] if len(servers) == 1 and weights[0] else None
+        # Specification section 7.1: no server is 503, all weights 0 is 500.
+        self.no_server_status = 500 if servers else 503
+
+    def count(self, status_class: int, seconds: float) -> None:
+        """Count an answer."""
+        counters = self.counters
+        counters[status_class] += 1
+        counters[6] += seconds
+        if seconds > LATENCY_BOUNDS[0]:
+            self.count_slow(seconds)
+
+    def count_slow(self, seconds: float) -> None:
+        """Count an answer that took longer than the first bound of the histogram."""
+        self.counters[7 + bisect_left(LATENCY_BOUNDS, seconds)] += 1

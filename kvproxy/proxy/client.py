@@ -1,0 +1,733 @@
+"""The connection of an HTTP/1.1 client: reads requests, routes them, streams bodies, writes answers.
+
+This is the request path. The common request (plain path, no body, a pooled server connection) costs one scan of its
+head, one dictionary look-up, one send; everything else is in the methods below `ClientConnection.data_received`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from kvproxy.http.chunked import ChunkedError, ChunkedReader
+from kvproxy.http.scan import (
+    ABSOLUTE,
+    CHUNKED,
+    CHUNKED_BODY,
+    EXPECT,
+    FORWARDED,
+    HEAD,
+    HTTP10,
+    IDEMPOTENT,
+    KEEP_ALIVE,
+    LENGTH,
+    OPTIONS_STAR,
+    PLAIN_PATH,
+    UPGRADE,
+    scan_request,
+    send,
+)
+from kvproxy.http.target import canonical_target, request_uri
+from kvproxy.proxy.forwarded import ForwardedLines
+from kvproxy.proxy.replies import CONTINUE, redirect_reply, reply, text_reply
+from kvproxy.proxy.server import DialError, Server
+from kvproxy.routing.redirect import redirect_location
+from kvproxy.routing.request import RequestView
+
+if TYPE_CHECKING:
+    from kvproxy.proxy.chain import Chain
+    from kvproxy.proxy.listener import Listener
+    from kvproxy.proxy.upstream import UpstreamConnection
+    from kvproxy.routing.index import RouteIndex
+
+logger = logging.getLogger("kvproxy.proxy")
+
+IDLE, READING_HEAD, ACTIVE, LINGERING, TUNNELLING = range(5)
+"""Phases of a connection. Up to READING_HEAD the next bytes belong to a request head."""
+
+DIRECT_MASK = PLAIN_PATH | UPGRADE | FORWARDED | OPTIONS_STAR | EXPECT
+"""A request with exactly PLAIN_PATH of these can take the direct way."""
+
+BODY_LIMIT = 262_144
+"""Bytes of a body that waits for its server before reading stops."""
+
+PIPELINE_LIMIT = 65_536
+"""Bytes of following requests that wait for the present answer before reading stops."""
+
+LINGER_SECONDS = 2.0
+"""How long an answer may be read by a client whose request body is no longer wanted."""
+
+EXPECT_SECONDS = 1.0
+"""How long a server may take to say 100 before the proxy says it (specification section 8.7)."""
+
+HALF_CLOSED_SECONDS = 60.0
+"""How long a client that closed its sending side is served at most."""
+
+QUIET_SECONDS = 1.0
+"""How long a connection must have been idle before a drain closes it unannounced."""
+
+SWITCHING_REFUSED = (400, ((b"Sec-Websocket-Version", b"13"),))
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client; serves its requests one after the other. Implements the exchange of `upstream`."""
+
+    __slots__ = (
+        "_body",
+        "_body_left",
+        "_buffer",
+        "_chain",
+        "_chunks",
+        "_descriptor",
+        "_expect_timer",
+        "_forwarded",
+        "_forwarded_host",
+        "_host",
+        "_lines",
+        "_listener",
+        "_pending",
+        "_pending_bytes",
+        "_phase",
+        "_prefix",
+        "_reading_paused",
+        "_response_status",
+        "_server",
+        "_started",
+        "_trusted",
+        "_upstream",
+        "_write",
+        "_write_paused",
+        "date",
+        "deadline",
+        "flags",
+        "sending",
+        "transport",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        """``listener``: the entry point's sockets in this worker, its index and its limits."""
+        self._listener = listener
+        self.date = listener.date
+        self.flags = KEEP_ALIVE
+        self.sending = False
+        self.deadline = 0.0
+        self._phase = IDLE
+        self._buffer = b""
+        self._body = 0
+        self._body_left = 0
+        self._chunks: ChunkedReader | None = None
+        self._chain: Chain | None = None
+        self._server: Server | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._pending: list[bytes] | None = None
+        self._pending_bytes = 0
+        self._prefix = b""
+        self._host = b""
+        self._forwarded = b""
+        self._forwarded_host: bytes | None = None
+        self._expect_timer: asyncio.TimerHandle | None = None
+        self._started = 0.0
+        self._response_status = 0
+        self._write_paused = False
+        self._reading_paused = False
+
+    # --- life of the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport and what is constant for this client."""
+        listener = self._listener
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(0)
+        self._write = self.transport.write
+        plain = transport.get_extra_info("ssl_object") is None
+        self._descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
+        peer = transport.get_extra_info("peername")
+        address = peer[0].partition("%")[0] if peer else ""
+        self._trusted = listener.trust.includes(address)
+        self._lines = ForwardedLines(
+            address.encode(), b"http" if plain else b"https", listener.server_name
+        )
+        self.deadline = monotonic() + listener.idle_seconds
+        listener.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Give up the request in progress."""
+        self._listener.connections.discard(self)
+        if self._phase == ACTIVE and not self._response_status:
+            self._count(4)
+        self._phase = LINGERING
+        self._pending = None
+        self._buffer = b""
+        self._drop_upstream()
+        self._cancel_expect()
+
+    def eof_received(self) -> bool:
+        """Serve a half-closed client its answer; anything else ends here."""
+        if self._phase != ACTIVE or self.sending or self._descriptor < 0:
+            if self._phase == ACTIVE:
+                self.transport.abort()
+            return False
+        self.flags &= ~KEEP_ALIVE
+        self.deadline = min(self.deadline, monotonic() + HALF_CLOSED_SECONDS)
+        return True
+
+    def expire(self, now: float) -> None:
+        """Act on a passed deadline: the sweep calls this once ``deadline`` is before ``now``."""
+        if self._phase == ACTIVE and not self._response_status:
+            if self.sending and not self._reading_paused:
+                self._answer_text(408, close=True)
+            else:
+                server = self._server
+                self._listener.failure(server.name if server else "-", 504, "no answer in time")
+                self._answer_text(504, close=True)
+        elif self._phase == READING_HEAD:
+            self._answer_text(408, close=True)
+        elif self._phase == IDLE:
+            self.transport.close()
+        else:
+            self.transport.abort()
+        self.deadline = now + LINGER_SECONDS
+
+    def drain(self, now: float) -> None:
+        """Announce the close with the next answer; close at once only what has been idle for a while.
+
+        A client in full swing may have its next request on the way: closing under it would lose that request.
+        """
+        self.flags &= ~KEEP_ALIVE
+        idle_since = self.deadline - self._listener.idle_seconds
+        if self._phase == IDLE and not self._buffer and now - idle_since > QUIET_SECONDS:
+            self.transport.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in progress."""
+        return self._phase == IDLE
+
+    # --- the request
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the client."""
+        try:
+            if self._phase > READING_HEAD:
+                self._receive_more(data)
+            else:
+                self._receive_head(data)
+        except Exception:
+            logger.exception("a request failed in the proxy")
+            self._panic()
+
+    def _receive_head(self, data: bytes) -> None:
+        """Take bytes that begin (or go on with) a request head; start the request when it is complete."""
+        listener = self._listener
+        if self._buffer:
+            # Scanning again is only worth it when the head may have ended: bounds the cost of tiny reads.
+            ended = b"\r\n\r\n" in self._buffer[-3:] + data
+            data = self._buffer + data
+            if not ended and len(data) < listener.maximum_head_bytes and self._phase == READING_HEAD:
+                self._buffer = data
+                return
+            self._buffer = b""
+        result = scan_request(data, listener.maximum_head_bytes, listener.maximum_headers)
+        if result.__class__ is not tuple:
+            self._no_head(data, cast("int | None", result))
+            return
+        head, host, target, flags, length, end = cast("tuple[bytes, bytes, bytes, int, int, int]", result)
+        self._phase = ACTIVE
+        self._started = now = monotonic()
+        self.deadline = now + listener.answer_seconds
+        if not self.flags & KEEP_ALIVE:
+            flags &= ~KEEP_ALIVE
+        self.flags = flags
+        self._response_status = 0
+        if length:
+            self._body = LENGTH
+            self._body_left = length
+            self.sending = True
+            self.deadline = now + listener.read_seconds
+        elif flags & CHUNKED:
+            self._body = CHUNKED_BODY
+            self._chunks = ChunkedReader()
+            self.sending = True
+            self.deadline = now + listener.read_seconds
+
+        index = listener.index
+        bucket = index.hosts.get(host)
+        if (
+            bucket is not None
+            and bucket.only_priority > index.floating_priority
+            and flags & DIRECT_MASK == PLAIN_PATH
+            and (chain := bucket.only).direct  # type: ignore[union-attr]
+            and not listener.internal
+        ):
+            if host != self._forwarded_host:
+                self._forwarded_host = host
+                self._forwarded = self._lines.plain(host)
+            forwarded = self._forwarded
+        else:
+            routed = self._route(index, data, head, host, target, end)
+            if routed is None:
+                return
+            chain, head, forwarded = routed
+        self._chain = chain
+        server = chain.single or chain.next_server()
+        if server is None:
+            self._answer_text(chain.no_server_status)
+            return
+        self._server = server
+        prefix = head + forwarded
+        out = prefix + (server.host_line if not chain.pass_host or not host else b"Host: %b\r\n\r\n" % host)
+        if len(data) > end:
+            self._buffer = data[end:]
+        idle = server.idle
+        if idle:
+            upstream = idle.pop()
+            upstream.exchange = self
+            self._upstream = upstream
+            # Kept for one safe retry, should the pooled connection turn out to be dead.
+            self._prefix = prefix if flags & IDEMPOTENT and not self.sending else b""
+            self._host = host
+            upstream.send_request(out)
+        else:
+            self._prefix = b""
+            self._pending = []
+            self._pending_bytes = 0
+            self._host = host
+            self._listener.start(self._dial(prefix, chain, server))
+        if self.sending and self._buffer:
+            rest, self._buffer = self._buffer, b""
+            self._receive_body(rest)
+
+    def _no_head(self, data: bytes, result: int | None) -> None:
+        """Wait for the rest of a head, or refuse what can never become one."""
+        if result is None:
+            if self._phase == IDLE:
+                self._phase = READING_HEAD
+                self._started = monotonic()
+                self.deadline = self._started + self._listener.head_seconds
+            self._buffer = data
+            return
+        self._phase = ACTIVE
+        self._started = monotonic()
+        self._response_status = 0
+        self._buffer = data
+        self.flags = 0
+        if result == 400 and data.startswith((b"GET ", b"HEAD ", b"POST ")) and not has_host(data):
+            body = b"400 Bad Request: missing required Host header"
+            self._answer(reply(400, body, close=True, date=self.date.line), 400)
+        else:
+            self._answer_text(result, close=True)
+
+    def _route(
+        self,
+        index: RouteIndex[Chain],
+        data: bytes,
+        head: bytes,
+        host: bytes,
+        target: bytes,
+        end: int,
+    ) -> tuple[Chain, bytes, bytes] | None:
+        """Find the frontend, apply its modifiers and merge forwarded headers.
+
+        Returns the chain, the outgoing head and the forwarded lines; None when the request has been answered here.
+        """
+        listener = self._listener
+        flags = self.flags
+        if flags & OPTIONS_STAR:
+            self._answer(reply(200, close=not flags & KEEP_ALIVE, date=self.date.line), 200)
+            return None
+        if flags & PLAIN_PATH:
+            path, _, query = target.partition(b"?")
+            raw_path, uri = b"", target
+        else:
+            canonical = canonical_target(target, listener.allow_unsafe_paths)
+            if canonical is None:
+                self._answer_text(400, close=self.sending)
+                return None
+            path, raw_path, uri = canonical.path, canonical.raw_path, canonical.uri
+            query = canonical.query[1:]
+        method = head[: head.index(b" ")]
+        internal = listener.internal.get(path)
+        if internal is not None and method in (b"GET", b"HEAD"):
+            status, body = internal()
+            close = self.sending or not flags & KEEP_ALIVE
+            self._answer(
+                reply(
+                    status,
+                    body,
+                    headers=((b"Content-Type", b"text/plain; charset=utf-8"),),
+                    close=close,
+                    head_only=bool(flags & HEAD),
+                    date=self.date.line,
+                ),
+                status,
+            )
+            return None
+        view = RequestView(method, host, path, query, data[:end])
+        found = index.find(view)
+        if found is None:
+            self._answer_text(404)
+            return None
+        if found.redirect:
+            location = redirect_location(view, host if flags & ABSOLUTE else b"")
+            answer = redirect_reply(
+                location,
+                method=method,
+                close=self.sending or not flags & KEEP_ALIVE,
+                date=self.date.line,
+            )
+            self._answer(answer, 301)
+            return None
+        chain = found.payload
+        if flags & UPGRADE and not valid_handshake(view):
+            status, headers = SWITCHING_REFUSED
+            answer = reply(
+                status, b"Bad Request\n", headers=headers, close=True, date=self.date.line
+            )
+            self.flags &= ~KEEP_ALIVE
+            self._answer(answer, status)
+            return None
+        added = b""
+        if chain.modifiers:
+            modified = chain.modifiers.apply(path, raw_path)
+            if modified is None:
+                self._answer_text(404)
+                return None
+            uri = request_uri(modified.path, modified.raw_path, b"?" + query if query else b"")
+            added = b"".join([b"%b: %b\r\n" % header for header in modified.headers])
+        if uri != target:
+            start = len(method) + 1
+            head = head[:start] + uri + head[start + len(target) :]
+        if flags & FORWARDED:
+            forwarded = self._lines.merged(host, view.headers, self._trusted)
+        else:
+            forwarded = self._lines.plain(host)
+        if flags & EXPECT:
+            self._expect_timer = asyncio.get_running_loop().call_later(EXPECT_SECONDS, self._continue)
+        return chain, head, forwarded + added
+
+    async def _dial(self, prefix: bytes, chain: Chain, server: Server) -> None:
+        """Open a connection to the server (or, with retry, to the next ones) and send the request."""
+        attempts = chain.attempts
+        while True:
+            try:
+                if not server.accepts(bool(self.flags & UPGRADE)):
+                    raise DialError(500, f"the scheme `{server.scheme}` cannot carry this request")
+                upstream = await server.dial()
+                break
+            except DialError as error:
+                self._listener.failure(server.name, error.status, str(error))
+                if self._pending is None:
+                    return
+                attempts -= 1
+                following = chain.next_server() if attempts > 0 else None
+                if following is None:
+                    self._pending = None
+                    self._answer_text(error.status, close=self.sending)
+                    return
+                server = self._server = following
+        pending, self._pending = self._pending, None
+        if pending is None:
+            upstream.used_at = monotonic()
+            server.release(upstream)
+            return
+        upstream.exchange = self
+        self._upstream = upstream
+        host = self._host
+        last = server.host_line if not chain.pass_host or not host else b"Host: %b\r\n\r\n" % host
+        upstream.send_request(b"".join([prefix, last, *pending]))
+        if self._write_paused:
+            upstream.pause_reading()
+        if self._upstream is upstream:
+            self._resume_reading()
+
+    # --- the request's body
+
+    def _receive_more(self, data: bytes) -> None:
+        """Take bytes that come while a request is in progress."""
+        if self._phase == TUNNELLING:
+            if self._upstream is not None:
+                self._upstream.send_request(data)
+        elif self._phase == ACTIVE:
+            if self.sending:
+                self._receive_body(data)
+            else:
+                self._buffer += data
+                if len(self._buffer) > PIPELINE_LIMIT:
+                    self._pause_reading()
+
+    def _receive_body(self, data: bytes) -> None:
+        """Pass body bytes on to the server; keep what belongs to the next request."""
+        if self._body == LENGTH:
+            if len(data) >= self._body_left:
+                self._buffer = data[self._body_left :]
+                data = data[: self._body_left]
+                self._body_ended()
+            else:
+                self._body_left -= len(data)
+        else:
+            chunks = cast("ChunkedReader", self._chunks)
+            try:
+                data, rest = chunks.feed(data)
+            except ChunkedError:
+                self._answer_text(400, close=True)
+                return
+            if chunks.finished:
+                self._buffer = rest
+                self._chunks = None
+                self._body_ended()
+        if self.sending and not self._listener.read_is_total:
+            self.deadline = monotonic() + self._listener.read_seconds
+        if not data:
+            return
+        if self._upstream is not None:
+            self._upstream.send_request(data)
+        elif self._pending is not None:
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+            if self._pending_bytes > BODY_LIMIT:
+                self._pause_reading()
+
+    def _body_ended(self) -> None:
+        self.sending = False
+        self._body = 0
+        if not self._response_status:
+            self.deadline = monotonic() + self._listener.answer_seconds
+
+    def _continue(self) -> None:
+        """Ask for the body in the server's place."""
+        self._expect_timer = None
+        if self._phase == ACTIVE and not self._response_status and self.flags & EXPECT:
+            self.flags &= ~EXPECT
+            self._send(CONTINUE)
+
+    def _cancel_expect(self) -> None:
+        if self._expect_timer is not None:
+            self._expect_timer.cancel()
+            self._expect_timer = None
+
+    # --- the answer (the exchange of `upstream`)
+
+    def response_whole(self, data: bytes) -> None:
+        """Send a complete answer and take the next request."""
+        self._upstream = None
+        if self._descriptor >= 0 and not self._write_paused:
+            sent = send(self._descriptor, data)
+            if sent is not None:
+                self._write(data[sent:])
+        else:
+            self._write(data)
+        now = monotonic()
+        chain = self._chain
+        seconds = now - self._started
+        counters = chain.counters  # type: ignore[union-attr]
+        counters[data[9] - 48] += 1
+        counters[6] += seconds
+        if seconds > 0.1:
+            chain.count_slow(seconds)  # type: ignore[union-attr]
+        if self.flags & KEEP_ALIVE and not self.sending and self._expect_timer is None:
+            self._phase = IDLE
+            self.deadline = now + self._listener.idle_seconds
+            if self._buffer or self._reading_paused:
+                self._take_next()
+        else:
+            self._finish()
+
+    def response_informational(self, data: bytes, status: int) -> None:
+        """Relay a 1xx answer; HTTP/1.0 clients do not know them (RFC 9110 section 15.2)."""
+        if status == 100:
+            if not self.flags & EXPECT:
+                return
+            self.flags &= ~EXPECT
+            self._cancel_expect()
+        if not self.flags & HTTP10:
+            self._send(data)
+
+    def response_started(self, data: bytes, status: int) -> None:
+        """Send the head of an answer and what came of its body."""
+        self._response_status = status
+        self.deadline = monotonic() + self._listener.write_seconds
+        self._cancel_expect()
+        self._send(data)
+
+    def response_data(self, data: bytes) -> None:
+        """Send more of the body."""
+        if not self._listener.write_is_total:
+            self.deadline = monotonic() + self._listener.write_seconds
+        self._send(data)
+
+    def response_ended(self) -> None:
+        """Finish the answer."""
+        if self._phase == TUNNELLING:
+            self._upstream = None
+            self.transport.close()
+            return
+        if not self._response_status:
+            self.response_failed(502, "closed without an answer")
+            return
+        self._upstream = None
+        self._count(self._response_status // 100)
+        self._finish()
+
+    def response_failed(self, status: int, reason: str) -> None:
+        """Tell the client, or break the connection when an answer had already begun."""
+        self._upstream = None
+        self._listener.failure("", status, reason)
+        if self._response_status or self._phase != ACTIVE:
+            self.transport.abort()
+        else:
+            self._answer_text(status, close=self.sending)
+
+    def response_stale(self) -> bool:
+        """Send the request once more on a new connection, if that is safe (specification section 8.5)."""
+        prefix, self._prefix = self._prefix, b""
+        if not prefix or self._phase != ACTIVE or self._response_status:
+            return False
+        self._upstream = None
+        self._pending = []
+        self._listener.start(
+            self._dial(prefix, cast("Chain", self._chain), cast("Server", self._server))
+        )
+        return True
+
+    def switched(self, data: bytes) -> None:
+        """Turn into a tunnel: the server said 101. Bytes sent before that were held back."""
+        self._phase = TUNNELLING
+        self._response_status = 101
+        self._count(1)
+        self.deadline = float("inf")
+        self._send(data)
+        held, self._buffer = self._buffer, b""
+        if held and self._upstream is not None:
+            self._upstream.send_request(held)
+        self._resume_reading()
+
+    def server_writable(self, writable: bool) -> None:
+        """Read the request as fast as the server takes it."""
+        if writable:
+            self._resume_reading()
+        else:
+            self._pause_reading()
+
+    # --- writing
+
+    def _send(self, data: bytes) -> None:
+        if self._descriptor >= 0 and not self._write_paused:
+            sent = send(self._descriptor, data)
+            if sent is not None:
+                self._write(data[sent:])
+        else:
+            self._write(data)
+
+    def pause_writing(self) -> None:
+        """Stop reading the answer: the client does not take more."""
+        self._write_paused = True
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read the answer again."""
+        self._write_paused = False
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def _answer_text(self, status: int, *, close: bool = False) -> None:
+        """Answer with the standard text of a status made by the proxy."""
+        if close or self.sending:
+            self.flags &= ~KEEP_ALIVE
+        self._answer(
+            text_reply(
+                status,
+                close=not self.flags & KEEP_ALIVE,
+                head_only=bool(self.flags & HEAD),
+                date=self.date.line,
+            ),
+            status,
+        )
+
+    def _answer(self, data: bytes, status: int) -> None:
+        """Send an answer of the proxy's own and finish the request."""
+        self._pending = None
+        self._drop_upstream()
+        if self.sending:
+            self.flags &= ~KEEP_ALIVE
+        self._send(data)
+        self._listener.count(status)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Go on with the next request, or close: gently when the client may still be sending."""
+        self._cancel_expect()
+        if self.transport.is_closing():
+            return
+        now = monotonic()
+        if self.flags & KEEP_ALIVE and not self.sending:
+            self._phase = IDLE
+            self.deadline = now + self._listener.idle_seconds
+            if self._buffer or self._reading_paused:
+                self._take_next()
+            return
+        self._phase = LINGERING
+        unread = self.sending or bool(self._buffer)
+        self._buffer = b""
+        if unread and self._descriptor >= 0 and not self._write_paused:
+            # Closing with unread bytes would reset the connection and may destroy the answer on its way.
+            self.deadline = now + LINGER_SECONDS
+            self._resume_reading()
+            self.transport.write_eof()
+        else:
+            self.deadline = now + self._listener.write_seconds
+            self.transport.close()
+
+    def _take_next(self) -> None:
+        """Start the next pipelined request in a turn of its own: bounds recursion, lets others go first."""
+        self._phase = ACTIVE
+        asyncio.get_running_loop().call_soon(self._start_next)
+
+    def _start_next(self) -> None:
+        if self._phase != ACTIVE or self.transport.is_closing():
+            return
+        self._phase = IDLE
+        self._resume_reading()
+        data, self._buffer = self._buffer, b""
+        if data:
+            self.data_received(data)
+
+    def _panic(self) -> None:
+        """Answer 500 after an unforeseen error, whatever state it left."""
+        if self._response_status or self._phase != ACTIVE:
+            self._drop_upstream()
+            self.transport.abort()
+            return
+        self._answer_text(500, close=True)
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    def _count(self, status_class: int) -> None:
+        if self._chain is not None:
+            self._chain.count(status_class, monotonic() - self._started)
+
+
+def has_host(head: bytes) -> bool:
+    """Tell whether a refused head had a Host header: the answer names that fault."""
+    return b"\nhost:" in head[:65536].lower()
+
+
+def valid_handshake(view: Any) -> bool:
+    """Check a WebSocket handshake (RFC 6455 section 4.2.1)."""
+    headers = view.headers
+    return bool(headers.get(b"sec-websocket-key")) and headers.get(b"sec-websocket-version") == [b"13"]

@@ -1,0 +1,134 @@
+"""An entry point in a worker: its sockets, its connections, its limits and the index of its routes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from kvproxy.proxy.client import ClientConnection
+from kvproxy.proxy.forwarded import Trust
+from kvproxy.routing.index import RouteIndex
+
+if TYPE_CHECKING:
+    from kvproxy.model.static import EntryPoint, StaticConfiguration
+    from kvproxy.proxy.chain import Chain
+    from kvproxy.proxy.clock import DateLine
+
+logger = logging.getLogger("kvproxy.proxy")
+
+HEAD_SECONDS = 60.0
+"""Bound for a request head when ``respondingTimeouts.readTimeout`` is not set."""
+
+STALL_SECONDS = 60.0
+"""Bound for a request body that does not move when ``respondingTimeouts.readTimeout`` is not set."""
+
+ANSWER_SECONDS = 3600.0
+"""Bound for a server that does not answer, or an answer that does not move, when nothing shorter is set."""
+
+CLIENT_KEEP_ALIVE_SECONDS = 180
+"""TCP keep-alive of clients (specification section 8.10)."""
+
+BACKLOG = 4096
+
+Internal = Callable[[], tuple[int, bytes]]
+
+
+class Listener:
+    """Everything that the connections of one entry point share."""
+
+    def __init__(
+        self,
+        name: str,
+        entry_point: EntryPoint,
+        settings: StaticConfiguration,
+        *,
+        date: DateLine,
+        server_name: bytes,
+    ) -> None:
+        """``server_name``: this machine's name, for ``X-Forwarded-Server``."""
+        timeouts = settings.responding_timeouts
+        self.name = name
+        self.date = date
+        self.server_name = server_name
+        self.trust = Trust(entry_point.forwarded_headers)
+        self.allow_unsafe_paths = settings.allow_unsafe_paths
+        self.maximum_head_bytes = settings.max_header_bytes
+        self.maximum_headers = settings.max_headers
+        self.idle_seconds = timeouts.idle_timeout or ANSWER_SECONDS
+        self.read_is_total = timeouts.read_timeout > 0
+        self.head_seconds = timeouts.read_timeout or HEAD_SECONDS
+        self.read_seconds = timeouts.read_timeout or STALL_SECONDS
+        self.write_is_total = timeouts.write_timeout > 0
+        self.write_seconds = timeouts.write_timeout or ANSWER_SECONDS
+        self.answer_seconds = settings.forwarding_timeouts.response_header_timeout or ANSWER_SECONDS
+        self.index: RouteIndex[Chain] = RouteIndex.empty(settings.keep_trailing_slash)
+        self.internal: dict[bytes, Internal] = {}
+        self.connections: set[ClientConnection] = set()
+        self.statuses = [0] * 6
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures: dict[tuple[str, int, str], int] = {}
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Accept connections on a bound socket."""
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_KEEP_ALIVE_SECONDS)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: ClientConnection(self), sock=listening, backlog=BACKLOG
+        )
+        self._servers.append(server)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets of this worker; the supervisor's copies stay open."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def drain(self) -> None:
+        """Close idle connections, and busy ones after their request; to be called again until all are gone."""
+        now = monotonic()
+        for connection in list(self.connections):
+            connection.drain(now)
+
+    def sweep(self, now: float) -> None:
+        """Act on passed deadlines and write the failures of the last moments to the log."""
+        for connection in [each for each in self.connections if each.deadline < now]:
+            connection.expire(now)
+        failures, self._failures = self._failures, {}
+        for (server, status, reason), times in failures.items():
+            logger.warning(
+                "answered %d entryPoint=%s server=%s times=%d reason=%s",
+                status,
+                self.name,
+                server or "-",
+                times,
+                reason,
+            )
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work that belongs to a connection, keeping a reference until it is done."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def count(self, status: int) -> None:
+        """Count an answer made by the proxy itself."""
+        self.statuses[status // 100] += 1
+
+    def failure(self, server: str, status: int, reason: str) -> None:
+        """Note why a request failed; equal failures are logged once a moment with their count."""
+        key = (server, status, reason)
+        if key in self._failures or len(self._failures) < 100:
+            self._failures[key] = self._failures.get(key, 0) + 1
+
+    @property
+    def busy(self) -> int:
+        """How many connections have a request in progress or a tunnel open."""
+        return sum(not connection.idle for connection in self.connections)
+

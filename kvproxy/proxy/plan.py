@@ -1,0 +1,298 @@
+"""The plan of a worker: compiled frontends and backends of one generation, and the step to the next.
+
+A step compiles what the delta names, beside the running plan, in slices between which requests are served; then each
+entry point's index is swapped by one assignment. What did not change keeps its very objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from kvproxy.model.digest import add_digests, digest_text
+from kvproxy.proxy.chain import COUNTER_CELLS, Balancer, Chain, balancer_signature
+from kvproxy.proxy.server import Server
+from kvproxy.routing.index import IndexedRoute
+from kvproxy.rules.parser import FrontendRule, RuleError, parse_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kvproxy.model.dynamic import Backend, Frontend
+    from kvproxy.model.messages import Apply, BackendEntry, EntryKey, FrontendEntry
+    from kvproxy.model.static import StaticConfiguration
+    from kvproxy.proxy.listener import Listener
+    from kvproxy.proxy.transport import TransportSettings
+
+logger = logging.getLogger("kvproxy.proxy")
+
+SLICE_SECONDS = 0.002
+"""How long requests wait at most for a step of the plan."""
+
+
+class UnknownBase(Exception):
+    """The delta starts from a generation that this worker does not hold."""
+
+
+class BackendPlan:
+    """A backend's servers, weights and counters in this worker."""
+
+    __slots__ = ("counters", "entry", "servers", "weights")
+
+    def __init__(self, entry: BackendEntry, servers: list[Server], weights: list[int], counters: list[float]) -> None:
+        """``servers`` and ``weights`` are parallel; ``counters`` outlive changes of the backend."""
+        self.entry = entry
+        self.servers = servers
+        self.weights = weights
+        self.counters = counters
+
+
+class FrontendPlan:
+    """A frontend's parsed rules and the entry points that it is attached to."""
+
+    __slots__ = ("entry", "rule")
+
+    def __init__(self, entry: FrontendEntry, rule: FrontendRule) -> None:
+        """``rule``: all routes of the frontend."""
+        self.entry = entry
+        self.rule = rule
+
+
+class Plan:
+    """Everything that a worker needs of the present generation."""
+
+    def __init__(
+        self,
+        settings: StaticConfiguration,
+        transport: TransportSettings,
+        listeners: Mapping[str, Listener],
+    ) -> None:
+        """``listeners`` by entry point name; their indexes are replaced by `apply`."""
+        self.generation = 0
+        self.digest = ""
+        self.backends: dict[EntryKey, BackendPlan] = {}
+        self.frontends: dict[EntryKey, FrontendPlan] = {}
+        self._settings = settings
+        self._transport = transport
+        self._listeners = listeners
+        self._users: dict[EntryKey, set[EntryKey]] = {}
+        self._servers: dict[tuple[str, str, str], Server] = {}
+        self._balancers: WeakValueDictionary[tuple[str, str, bytes], Balancer] = WeakValueDictionary()
+        self._digest_sum = 0
+
+    @property
+    def servers(self) -> Iterable[Server]:
+        """All servers that a backend names."""
+        return self._servers.values()
+
+    async def apply(self, parts: list[Apply]) -> list[str]:
+        """Go to the generation of ``parts``; returns what could not be compiled.
+
+        Raises `UnknownBase` when the parts start from another generation; then nothing changed.
+        """
+        first = parts[0]
+        if first.base not in (-1, self.generation):
+            raise UnknownBase(f"generation {first.generation} is based on {first.base}, not on {self.generation}")
+        step = _Step(self, parts)
+        await step.compile()
+        step.swap()
+        self.generation = first.generation
+        return step.problems
+
+    def compile_backend(self, entry: BackendEntry) -> BackendPlan:
+        """Compile a backend; servers of the same address are shared by the whole worker."""
+        weight_zero = self._settings.allow_min_weight_zero
+        by_identity: dict[int, tuple[Server, int]] = {}
+        for name in sorted(entry.backend.servers):
+            configured = entry.backend.servers[name]
+            server = self._server(configured.url)
+            weight = configured.weight if configured.weight or weight_zero else 1
+            by_identity[id(server)] = (server, weight)
+        previous = self.backends.get((entry.provider, entry.name))
+        counters = previous.counters if previous else [0.0] * COUNTER_CELLS
+        pairs = list(by_identity.values())
+        return BackendPlan(entry, [pair[0] for pair in pairs], [pair[1] for pair in pairs], counters)
+
+    def _server(self, url: str) -> Server:
+        fresh = Server(url, self._transport)
+        return self._servers.setdefault(fresh.identity, fresh)
+
+    def forget_servers(self) -> None:
+        """Close the idle connections of servers that no backend names any more."""
+        for key in [key for key, server in self._servers.items() if not server.users]:
+            self._servers.pop(key).close_idle(float("inf"))
+
+    def compile_chain(self, listener: Listener, frontend: FrontendEntry, rule: FrontendRule, backend: BackendPlan) -> Chain:
+        """Compile the way of a request through a frontend on one entry point.
+
+        Frontends of a provider whose settings are equal share one rotation (specification section 1.6).
+        """
+        settings = frontend.frontend
+        key = (listener.name, frontend.provider, shared_settings(settings))
+        balancer = self._balancers.get(key)
+        if balancer is None or balancer.signature != balancer_signature(backend.servers, backend.weights):
+            balancer = Balancer(backend.servers, backend.weights)
+            self._balancers[key] = balancer
+        retry = self._settings.retry
+        attempts = 1 if retry is None else retry.attempts or max(1, len(backend.servers))
+        return Chain(
+            frontend.name,
+            balancer,
+            modifiers=rule.modifiers,
+            pass_host=settings.pass_host_header,
+            attempts=attempts,
+            counters=backend.counters,
+        )
+
+    def entry_points_of(self, frontend: Frontend) -> list[Listener]:
+        """Return the listeners that a frontend is attached to."""
+        names = frontend.entry_points or self._settings.default_entry_points
+        return [self._listeners[name] for name in names if name in self._listeners]
+
+
+def shared_settings(frontend: Frontend) -> bytes:
+    """Return what must be equal for two frontends to share one rotation: all but name, routes, entry points."""
+    return msgspec.msgpack.encode(msgspec.structs.replace(frontend, routes={}, entry_points=()))
+
+
+class _Step:
+    """One change of the plan, compiled beside it."""
+
+    def __init__(self, plan: Plan, parts: list[Apply]) -> None:
+        self.plan = plan
+        self.problems: list[str] = []
+        self._whole = parts[0].base == -1
+        self._backends = {(e.provider, e.name): e for part in parts for e in part.backends}
+        self._frontends = {(e.provider, e.name): e for part in parts for e in part.frontends}
+        self._removed_backends = {tuple(key) for part in parts for key in part.removed_backends}
+        self._removed_frontends = {tuple(key) for part in parts for key in part.removed_frontends}
+        if self._whole:
+            self._removed_backends |= plan.backends.keys() - self._backends.keys()
+            self._removed_frontends |= plan.frontends.keys() - self._frontends.keys()
+        self._indexes = {name: listener.index for name, listener in plan._listeners.items()}
+        self._new_backends: dict[EntryKey, BackendPlan] = {}
+        self._new_frontends: dict[EntryKey, FrontendPlan] = {}
+        self._slice_ends = perf_counter() + SLICE_SECONDS
+
+    async def compile(self) -> None:
+        """Compile everything that the delta touches."""
+        plan = self.plan
+        for key, entry in self._backends.items():
+            held = plan.backends.get(key)
+            if held is None or held.entry.digest != entry.digest:
+                self._new_backends[key] = plan.compile_backend(entry)
+                await self._give_way()
+        touched = {
+            key: entry
+            for key, entry in self._frontends.items()
+            if (held := plan.frontends.get(key)) is None or held.entry.digest != entry.digest
+        }
+        for backend_key in [*self._new_backends, *self._removed_backends]:
+            for key in plan._users.get(backend_key, ()):
+                if key not in touched and key not in self._removed_frontends:
+                    touched[key] = plan.frontends[key].entry
+        await self._compile_frontends(touched)
+
+    async def _compile_frontends(self, touched: dict[EntryKey, FrontendEntry]) -> None:
+        routes: dict[str, list[IndexedRoute[Chain]]] = {name: [] for name in self._indexes}
+        gone: set[EntryKey] = set(self._removed_frontends)
+        waiting = 0
+        for key, entry in touched.items():
+            gone.add(key)
+            rule = self._rule(key, entry)
+            backend_key = (entry.provider, entry.frontend.backend)
+            backend = self._new_backends.get(backend_key) or (
+                None if backend_key in self._removed_backends else self.plan.backends.get(backend_key)
+            )
+            if rule is not None:
+                self._new_frontends[key] = FrontendPlan(entry, rule)
+                if backend is None:
+                    self.problems.append(f"frontend {entry.name}: no backend {entry.frontend.backend}")
+                else:
+                    priority = entry.frontend.priority if entry.frontend.priority > 0 else rule.length
+                    for listener in self.plan.entry_points_of(entry.frontend):
+                        chain = self.plan.compile_chain(listener, entry, rule, backend)
+                        routes[listener.name].append(IndexedRoute(key, priority, rule, chain))
+            waiting += 1
+            if waiting >= 500:
+                self._update(gone, routes)
+                waiting = 0
+            await self._give_way()
+        self._update(gone, routes)
+
+    def _update(self, gone: set[EntryKey], routes: dict[str, list[IndexedRoute[Chain]]]) -> None:
+        for name, added in routes.items():
+            if gone or added:
+                self._indexes[name] = self._indexes[name].update(gone, added)
+                added.clear()
+        gone.clear()
+
+    def _rule(self, key: EntryKey, entry: FrontendEntry) -> FrontendRule | None:
+        held = self.plan.frontends.get(key)
+        if held is not None and held.entry.frontend.routes == entry.frontend.routes:
+            return held.rule
+        try:
+            return parse_rules({name: route.rule for name, route in entry.frontend.routes.items()})
+        except RuleError as error:
+            self.problems.append(f"frontend {entry.name}: {error}")
+            return None
+
+    async def _give_way(self) -> None:
+        """Let requests be served when this slice of work was long enough."""
+        if perf_counter() > self._slice_ends:
+            await asyncio.sleep(0)
+            self._slice_ends = perf_counter() + SLICE_SECONDS
+
+    def swap(self) -> None:
+        """Make the compiled step the present plan, in one turn of the loop."""
+        plan = self.plan
+        added: list[bytes] = []
+        removed: list[bytes] = []
+        for key in self._removed_frontends:
+            self._unlink(key)
+            if held := plan.frontends.pop(key, None):
+                removed.append(held.entry.digest)
+        for key in self._removed_backends:
+            if gone := plan.backends.pop(key, None):
+                removed.append(gone.entry.digest)
+                self._use(gone, -1)
+        for key, backend in self._new_backends.items():
+            if old := plan.backends.get(key):
+                removed.append(old.entry.digest)
+                self._use(old, -1)
+            added.append(backend.entry.digest)
+            plan.backends[key] = backend
+            self._use(backend, 1)
+        for key, frontend in self._new_frontends.items():
+            self._unlink(key)
+            if previous := plan.frontends.get(key):
+                removed.append(previous.entry.digest)
+            added.append(frontend.entry.digest)
+            plan.frontends[key] = frontend
+            user_of = (frontend.entry.provider, frontend.entry.frontend.backend)
+            plan._users.setdefault(user_of, set()).add(key)
+        plan._digest_sum = add_digests(plan._digest_sum, added, removed)
+        plan.digest = digest_text(plan._digest_sum)
+        for name, index in self._indexes.items():
+            plan._listeners[name].index = index
+        plan.forget_servers()
+
+    def _unlink(self, key: EntryKey) -> None:
+        held = self.plan.frontends.get(key)
+        if held is not None:
+            backend_key = (held.entry.provider, held.entry.frontend.backend)
+            users = self.plan._users.get(backend_key)
+            if users is not None:
+                users.discard(key)
+                if not users:
+                    del self.plan._users[backend_key]
+
+    @staticmethod
+    def _use(backend: BackendPlan, change: int) -> None:
+        for server in backend.servers:
+            server.users += change

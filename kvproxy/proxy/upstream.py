@@ -1,0 +1,294 @@
+"""The connection to a server: sends one request at a time, relays its answer, goes back to the pool.
+
+It serves an *exchange*, the request in progress of a client: an HTTP/1.1 client connection today. The exchange is told
+``response_whole``, or ``response_started``, ``response_data`` and ``response_ended``, or ``response_failed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol, cast
+
+from kvproxy.http.chunked import ChunkedError, ChunkedReader
+from kvproxy.http.scan import (
+    CHUNKED_BODY,
+    CLOSE,
+    HTTP10,
+    INFORMATIONAL,
+    KEEP_ALIVE,
+    LENGTH,
+    SWITCHING,
+    scan_response,
+    send,
+)
+
+if TYPE_CHECKING:
+    from kvproxy.proxy.clock import DateLine
+    from kvproxy.proxy.server import Server
+
+MAXIMUM_INFORMATIONAL = 32
+"""How many 1xx answers a server may send before its final one."""
+
+TUNNEL = 100
+"""Value of ``body`` after a 101: bytes flow until one side closes."""
+
+
+class Exchange(Protocol):
+    """What a connection to a server needs of the request that it serves."""
+
+    flags: int
+    sending: bool
+    date: DateLine
+
+    def response_whole(self, data: bytes) -> None:
+        """Take a complete answer; the server's connection is free again."""
+
+    def response_informational(self, data: bytes, status: int) -> None:
+        """Take a 1xx answer that precedes the final one."""
+
+    def response_started(self, data: bytes, status: int) -> None:
+        """Take the head of an answer and the body bytes that came with it."""
+
+    def response_data(self, data: bytes) -> None:
+        """Take more of the body."""
+
+    def response_ended(self) -> None:
+        """Take note that the answer is complete."""
+
+    def response_failed(self, status: int, reason: str) -> None:
+        """Take note that no (further) answer will come; ``status`` tells the client if it can still be told."""
+
+    def response_stale(self) -> bool:
+        """Tell whether the request, which was never answered, is tried again by the exchange."""
+
+    def switched(self, data: bytes) -> None:
+        """Take the head of a 101; from now on bytes flow both ways."""
+
+    def server_writable(self, writable: bool) -> None:
+        """Take note that the server's connection can or cannot take more of the request."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a server."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_chunks",
+        "_descriptor",
+        "_informational",
+        "_remaining",
+        "_reusable",
+        "_write",
+        "_write_paused",
+        "exchange",
+        "server",
+        "transport",
+        "used_at",
+    )
+
+    def __init__(self, server: Server) -> None:
+        """``server``: where an idle connection returns to."""
+        self.server = server
+        self.exchange: Exchange | None = None
+        self.used_at = 0.0
+        self._buffer = b""
+        self._body = 0
+        self._remaining = 0
+        self._chunks: ChunkedReader | None = None
+        self._reusable = False
+        self._informational = 0
+        self._write_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport. Without TLS, heads are sent on the bare descriptor."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(0)
+        self._write = self.transport.write
+        plain = transport.get_extra_info("ssl_object") is None
+        self._descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
+
+    def send_request(self, data: bytes) -> None:
+        """Send request bytes, queueing what the socket does not take."""
+        if self._descriptor >= 0 and not self._write_paused:
+            sent = send(self._descriptor, data)
+            if sent is not None:
+                self._write(data[sent:])
+        else:
+            self._write(data)
+
+    def close(self) -> None:
+        """Close after everything queued is written."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.exchange = None
+        self.transport.abort()
+
+    def pause_reading(self) -> None:
+        """Stop reading: the client does not take more."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Stop reading the request: the server does not take more."""
+        self._write_paused = True
+        if self.exchange is not None:
+            self.exchange.server_writable(False)
+
+    def resume_writing(self) -> None:
+        """Read the request again."""
+        self._write_paused = False
+        if self.exchange is not None:
+            self.exchange.server_writable(True)
+
+    def data_received(self, data: bytes) -> None:
+        """Relay the answer of the exchange in progress."""
+        exchange = self.exchange
+        if exchange is None:
+            # Unsolicited bytes on an idle connection would become the answer of the next request.
+            self._leave_pool()
+            self.abort()
+            return
+        if self._body:
+            self._receive_body(exchange, data)
+            return
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        if exchange.sending:
+            # The answer came before the request's end: neither connection can be used again.
+            exchange.flags &= ~KEEP_ALIVE
+        result = scan_response(data, exchange.flags, exchange.date.line)
+        if result.__class__ is bytes:
+            self.exchange = None
+            self.used_at = monotonic()
+            if self._write_paused:
+                self.close()
+            else:
+                self.server.release(self)
+            exchange.response_whole(cast("bytes", result))
+        elif result is None:
+            self._buffer = data
+        elif isinstance(result, int):
+            self._fail(exchange, result, "malformed answer")
+        else:
+            self._receive_head(exchange, data, result)  # type: ignore[arg-type]
+
+    def _receive_head(
+        self, exchange: Exchange, data: bytes, result: tuple[bytes, int, int, int, int, int]
+    ) -> None:
+        out, kind, remaining, end, reuse, status = result
+        if kind == INFORMATIONAL:
+            self._informational += 1
+            if self._informational > MAXIMUM_INFORMATIONAL:
+                self._fail(exchange, 502, "too many 1xx answers")
+                return
+            exchange.response_informational(out, status)
+            if len(data) > end and self.exchange is exchange:
+                self.data_received(data[end:])
+            return
+        self._informational = 0
+        if kind == SWITCHING:
+            self._body = TUNNEL
+            exchange.switched(out)
+            if len(data) > end and self.exchange is exchange:
+                exchange.response_data(data[end:])
+            return
+        self._reusable = bool(reuse)
+        self._remaining = remaining
+        if kind == LENGTH and remaining:
+            self._body = LENGTH
+            exchange.response_started(out, status)
+        elif kind == CHUNKED_BODY:
+            self._body = CHUNKED_BODY
+            self._chunks = ChunkedReader(decode=bool(exchange.flags & HTTP10))
+            exchange.response_started(out, status)
+            if len(data) > end and self.exchange is exchange:
+                self._receive_body(exchange, data[end:])
+        elif kind == CLOSE:
+            self._body = CLOSE
+            exchange.flags &= ~KEEP_ALIVE
+            exchange.response_started(out, status)
+        else:
+            exchange.response_started(out, status)
+            if self.exchange is exchange:
+                self._end(exchange)
+
+    def _receive_body(self, exchange: Exchange, data: bytes) -> None:
+        body = self._body
+        if body == LENGTH:
+            if len(data) < self._remaining:
+                self._remaining -= len(data)
+                exchange.response_data(data)
+                return
+            if len(data) > self._remaining:
+                data = data[: self._remaining]
+                self._reusable = False
+            exchange.response_data(data)
+            if self.exchange is exchange:
+                self._end(exchange)
+        elif body == CHUNKED_BODY:
+            chunks = cast("ChunkedReader", self._chunks)
+            try:
+                out, rest = chunks.feed(data)
+            except ChunkedError as error:
+                self._fail(exchange, 502, f"chunked body: {error}")
+                return
+            if out:
+                exchange.response_data(out)
+            if chunks.finished and self.exchange is exchange:
+                if rest:
+                    self._reusable = False
+                self._end(exchange)
+        else:
+            exchange.response_data(data)
+
+    def _end(self, exchange: Exchange) -> None:
+        """Finish the answer; keep the connection when both sides said all they had to say."""
+        self.exchange = None
+        self._body = 0
+        self._chunks = None
+        if self._reusable and not exchange.sending and not self._write_paused:
+            self.used_at = monotonic()
+            # The client may have stopped this side's reading; an idle connection must read to see its end.
+            self.resume_reading()
+            self.server.release(self)
+        else:
+            self.close()
+        exchange.response_ended()
+
+    def _fail(self, exchange: Exchange, status: int, reason: str) -> None:
+        self.abort()
+        exchange.response_failed(status, f"{self.server.name}: {reason}")
+
+    def _leave_pool(self) -> None:
+        if self in self.server.idle:
+            self.server.idle.remove(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the exchange in progress, or leave the pool."""
+        exchange = self.exchange
+        if exchange is None:
+            self._leave_pool()
+            return
+        self.exchange = None
+        if self._body == CLOSE:
+            if error is None:
+                exchange.response_ended()
+            else:
+                exchange.response_failed(502, f"{self.server.name}: {error}")
+        elif self._body == TUNNEL:
+            exchange.response_ended()
+        elif not self._body and not self._buffer and self.used_at and exchange.response_stale():
+            return
+        else:
+            what = "closed in the middle of its answer" if self._body or self._buffer else "closed without an answer"
+            exchange.response_failed(502, f"{self.server.name}: {what}")

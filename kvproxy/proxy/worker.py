@@ -1,0 +1,238 @@
+"""The worker process: serves requests by the plan that the supervisor sends, and goes on if the supervisor dies."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING
+
+from setproctitle import setproctitle
+
+from kvproxy.channel import Channel, ChannelClosed
+from kvproxy.model.messages import (
+    Applied,
+    Apply,
+    BackendCounters,
+    FromWorker,
+    Listen,
+    Ready,
+    Refused,
+    Start,
+    Statistics,
+    Stop,
+    ToWorker,
+)
+from kvproxy.proxy.clock import DateLine
+from kvproxy.proxy.listener import Listener
+from kvproxy.proxy.plan import Plan, UnknownBase
+from kvproxy.proxy.transport import TransportSettings
+
+if TYPE_CHECKING:
+    from kvproxy.model.static import StaticConfiguration
+
+logger = logging.getLogger("kvproxy.proxy")
+
+STATISTICS_SECONDS = 1.0
+UPSTREAM_IDLE_SECONDS = 90.0
+"""How long an unused connection to a server is kept (specification section 8.10)."""
+
+LONGEST_SWEEP_SECONDS = 1.0
+SHORTEST_SWEEP_SECONDS = 0.05
+
+FREEZE_ENTRIES = 1_000
+"""After a change of so many entries the garbage collector is told to leave the plan alone."""
+
+
+class Worker:
+    """One process of the data plane."""
+
+    def __init__(self, start: Start, channel: Channel[ToWorker]) -> None:
+        """``start``: the first message of the supervisor."""
+        settings = start.settings
+        self._slot = start.slot
+        self._channel = channel
+        self._settings = settings
+        self._date = DateLine()
+        self._listeners = {
+            name: Listener(
+                name, entry_point, settings, date=self._date, server_name=start.host_name.encode()
+            )
+            for name, entry_point in settings.entry_points.items()
+        }
+        self._plan = Plan(settings, TransportSettings(settings), self._listeners)
+        self._ready = False
+        self._stopping = False
+        self._parts: list[Apply] = []
+        self._stopped = asyncio.Event()
+        self._sweep_seconds = sweep_seconds(settings)
+        if settings.ping is not None and settings.ping.entry_point in self._listeners:
+            self._listeners[settings.ping.entry_point].internal[b"/ping"] = self._ping
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        loop = asyncio.get_running_loop()
+        # The terminal sends its signals to the whole group; stopping is the supervisor's decision.
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_signal_handler(
+            signal.SIGTERM, lambda: self._stop(Stop(0.0, self._settings.life_cycle.grace_time_out))
+        )
+        for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(ignored, lambda: None)
+        self._name_process()
+        tasks = [
+            loop.create_task(self._obey()),
+            loop.create_task(self._sweep()),
+            loop.create_task(self._report()),
+        ]
+        await self._stopped.wait()
+        for task in tasks:
+            task.cancel()
+
+    async def _obey(self) -> None:
+        """Do what the supervisor says; without it, go on serving."""
+        try:
+            while True:
+                message, descriptors = await self._channel.receive()
+                if isinstance(message, Apply):
+                    await self._apply(message)
+                elif isinstance(message, Listen):
+                    await self._listen(message, descriptors)
+                elif isinstance(message, Stop):
+                    self._stop(message)
+        except ChannelClosed as error:
+            if not self._stopping:
+                logger.error("the supervisor is gone, serving on slot=%d reason=%s", self._slot, error)
+
+    async def _listen(self, message: Listen, descriptors: list[int]) -> None:
+        listener = self._listeners[message.entry_point]
+        for descriptor in descriptors:
+            await listener.serve(socket.socket(fileno=descriptor))
+
+    async def _apply(self, part: Apply) -> None:
+        self._parts.append(part)
+        if not part.last:
+            return
+        parts, self._parts = self._parts, []
+        began = perf_counter()
+        try:
+            problems = await self._plan.apply(parts)
+        except UnknownBase as error:
+            self._channel.send(Refused(part.generation, str(error)))
+            return
+        if self._plan.digest != part.digest:
+            self._channel.send(
+                Refused(part.generation, f"the digest is {self._plan.digest}, not {part.digest}")
+            )
+            return
+        seconds = perf_counter() - began
+        self._channel.send(Applied(part.generation, self._plan.digest, seconds, problems))
+        if not self._ready:
+            self._ready = True
+            self._channel.send(Ready(self._slot, os.getpid()))
+        self._name_process()
+        if sum(len(each.frontends) + len(each.backends) for each in parts) >= FREEZE_ENTRIES:
+            gc.freeze()
+
+    async def _sweep(self) -> None:
+        """Keep the date, the deadlines and the pools."""
+        pools_at = 0.0
+        while True:
+            self._date.refresh()
+            now = monotonic()
+            for listener in self._listeners.values():
+                listener.sweep(now)
+            if now > pools_at:
+                pools_at = now + LONGEST_SWEEP_SECONDS
+                for server in self._plan.servers:
+                    server.close_idle(now - UPSTREAM_IDLE_SECONDS)
+            await asyncio.sleep(self._sweep_seconds)
+
+    async def _report(self) -> None:
+        """Send the heart-beat."""
+        while True:
+            await asyncio.sleep(STATISTICS_SECONDS)
+            self._channel.send(self._statistics())
+
+    def _statistics(self) -> Statistics:
+        statuses = [0] * 6
+        for listener in self._listeners.values():
+            statuses = [held + more for held, more in zip(statuses, listener.statuses, strict=True)]
+        backends = []
+        for (provider, name), backend in self._plan.backends.items():
+            counted = [int(cell) for cell in backend.counters[:6]]
+            if any(counted):
+                statuses = [held + more for held, more in zip(statuses, counted, strict=True)]
+                backends.append(BackendCounters(provider, name, counted, backend.counters[6]))
+        connections = sum(len(listener.connections) for listener in self._listeners.values())
+        return Statistics(connections, sum(statuses), statuses, backends)
+
+    def _ping(self) -> tuple[int, bytes]:
+        return (503, b"Service Unavailable") if self._stopping else (200, b"OK")
+
+    def _stop(self, message: Stop) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._listeners_task = asyncio.get_running_loop().create_task(self._finish(message))
+
+    async def _finish(self, message: Stop) -> None:
+        """Stop accepting, let requests end, cut what is left when the grace is over."""
+        await asyncio.sleep(message.accept_seconds)
+        for listener in self._listeners.values():
+            listener.stop_accepting()
+        until = monotonic() + message.grace_seconds
+        while monotonic() < until:
+            for listener in self._listeners.values():
+                listener.drain()
+            if not any(listener.connections for listener in self._listeners.values()):
+                break
+            await asyncio.sleep(0.01)
+        for listener in self._listeners.values():
+            for connection in list(listener.connections):
+                connection.transport.abort()
+        self._channel.send(self._statistics())
+        self._stopped.set()
+
+    def _name_process(self) -> None:
+        setproctitle(f"kvproxy: worker {self._slot} (generation {self._plan.generation})")
+
+
+def sweep_seconds(settings: StaticConfiguration) -> float:
+    """Return how often deadlines are looked at: a tenth of the shortest configured one."""
+    configured = [
+        settings.responding_timeouts.read_timeout,
+        settings.responding_timeouts.write_timeout,
+        settings.responding_timeouts.idle_timeout,
+        settings.forwarding_timeouts.response_header_timeout,
+    ]
+    shortest = min((seconds for seconds in configured if seconds > 0), default=60.0)
+    return min(LONGEST_SWEEP_SECONDS, max(SHORTEST_SWEEP_SECONDS, shortest / 10))
+
+
+async def serve(channel_descriptor: int) -> None:
+    """Run a worker on the supervisor's channel (a unix stream socket)."""
+    channel: Channel[ToWorker] = Channel(socket.socket(fileno=channel_descriptor), ToWorker)
+    message, _ = await channel.receive()
+    if not isinstance(message, Start):
+        raise SystemExit(f"the first message must be Start, not {type(message).__name__}")
+    configure_logging(message.settings.log_level)
+    gc.collect()
+    gc.freeze()
+    await Worker(message, channel).run()
+    channel.close()
+
+
+def configure_logging(level: str) -> None:
+    """Write the log to standard error, which the supervisor shares with its workers."""
+    logging.basicConfig(
+        level=getattr(logging, level.upper(), logging.INFO),
+        format="%(asctime)s %(levelname)s %(message)s",
+        force=True,
+    )
+
+
+__all__ = ["FromWorker", "Worker", "serve", "sweep_seconds"]
