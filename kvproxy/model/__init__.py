@@ -1,1 +1,1 @@
-"""Typed configuration: the one definition of every option, static and dynamic. Imports nothing of ours."""
+"""Typed configuration: the one definition of every option. Imports nothing of ours."""

@@ -1,12 +1,14 @@
 """The dynamic configuration: frontends, backends and TLS certificates of one provider.
 
-Names are those of Traefik 1.7 in camel case (TOML, JSON); key-value stores and TOML files are matched
-without regard to case. Types, defaults and effects: docs/reference; durations are seconds as float.
+Names are those of Traefik 1.7 in camel case (TOML, JSON); they are matched without regard to case.
+Types, defaults and effects: docs/reference; durations are seconds as float.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct, field
+
+from kvproxy.model.kinds import Duration, UnitDuration
 
 
 class Server(Struct, frozen=True, rename="camel", kw_only=True):
@@ -53,8 +55,8 @@ class HealthCheck(Struct, frozen=True, rename="camel", kw_only=True):
     path: str = ""
     scheme: str = ""
     port: int = 0
-    interval: float | None = None
-    timeout: float | None = None
+    interval: UnitDuration | None = None
+    timeout: UnitDuration | None = None
     hostname: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ class Buffering(Struct, frozen=True, rename="camel", kw_only=True):
 class ResponseForwarding(Struct, frozen=True, rename="camel", kw_only=True):
     """When partial responses are flushed to the client."""
 
-    flush_interval: float | None = None
+    flush_interval: Duration | None = None
 
 
 class Backend(Struct, frozen=True, rename="camel", kw_only=True):
@@ -184,7 +186,7 @@ class ErrorPage(Struct, frozen=True, rename="camel", kw_only=True):
 class Rate(Struct, frozen=True, rename="camel", kw_only=True):
     """``average`` requests in ``period`` seconds, ``burst`` at once."""
 
-    period: float = 0.0
+    period: Duration = 0.0
     average: int = 0
     burst: int = 0
 

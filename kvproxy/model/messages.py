@@ -1,7 +1,8 @@
 """What supervisor and workers say to each other, MessagePack over a unix socket.
 
-A generation travels as a delta against the one before it: entries to set and names to remove. Large
-deltas come in several ``Apply`` parts; the worker swaps when the one with ``last`` has been compiled.
+A generation travels as a delta against the one before it: entries to set and names to remove.
+Large deltas come in several ``Apply`` parts; the worker swaps when the one with ``last`` has been
+compiled.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Applied(Struct, frozen=True, tag=True):
 
 
 class Refused(Struct, frozen=True, tag=True):
-    """The delta could not be applied; the old generation goes on. The supervisor sends a whole one."""
+    """The delta could not be applied, the old generation goes on: a whole one must be sent."""
 
     generation: int
     reason: str

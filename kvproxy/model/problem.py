@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 class Problem(Struct, frozen=True, kw_only=True):
     """One thing wrong in a configuration.
 
-    ``where``: the place as a user finds it (``routes.toml:12`` or a full store key). ``path``: dotted
-    option path. ``entry``: (section, name) of the entry that is refused because of it, such as
-    ``("frontends", "web")``; None when no entry is refused. ``fatal`` False marks a warning.
+    ``where``: the place as a user finds it (``routes.toml:12`` or a full store key). ``path``:
+    dotted option path. ``entry``: (section, name) of the entry that is refused because of it, such
+    as ``("frontends", "web")``, or (section, "") for all entries of a section that is no table;
+    None when no entry is refused. ``fatal`` False marks a warning.
     """
 
     message: str
