@@ -1,4 +1,4 @@
-"""Numbers that the head scanner uses in its answers; the C implementation has the same in an enum."""
+"""Numbers in the answers of the head scanner; the C implementation has the same in an enum."""
 
 from typing import Final
 

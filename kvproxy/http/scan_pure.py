@@ -42,10 +42,6 @@ from kvproxy.http.flags import (
     UPGRADE,
 )
 
-ScannedRequest = tuple[bytes, bytes, bytes, int, int, int]
-ScannedResponse = tuple[bytes, int, int, int, int, int]
-
-
 def _compile(pattern: str) -> re.Pattern[bytes]:
     return re.compile(pattern.encode("ascii"))
 
@@ -146,7 +142,7 @@ _NOT_WHOLE: Final = 0
 
 def scan_request(
     data: bytes, max_bytes: int, max_headers: int
-) -> None | int | tuple[bytes, bytes, bytes, int, int, int]:
+) -> int | tuple[bytes, bytes, bytes, int, int, int] | None:
     """Read one request head from the start of `data` and make the head for the server from it.
 
     `max_bytes` and `max_headers` bound the head; at most MAX_HEAD_BYTES and MAX_HEADERS, else
@@ -287,7 +283,7 @@ def scan_request(
 
 def scan_response(
     data: bytes, request_flags: int, date: bytes
-) -> None | int | bytes | tuple[bytes, int, int, int, int, int]:
+) -> int | bytes | tuple[bytes, int, int, int, int, int] | None:
     """Read one response head from the start of `data` and make the head for the client from it.
 
     `request_flags` are those of the request that is answered (KEEP_ALIVE, HEAD, UPGRADE and HTTP10
@@ -406,7 +402,7 @@ def scan_response(
     elif kind == CLOSE:
         body = data[end:]
     out = b"HTTP/1.1 %b\r%b\r\n%b" % (status_line, fields, body)
-    if reuse and keep and not remaining and (kind == LENGTH or kind == NO_BODY):
+    if reuse and keep and not remaining and kind in (LENGTH, NO_BODY):
         return out
     return out, kind, remaining, end, int(reuse), status
 
