@@ -7,7 +7,7 @@ entry-point group ``kvproxy.providers``; each entry point names a `Plugin`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
@@ -66,18 +66,26 @@ class Transaction(Struct, frozen=True):
 
 
 class Store(Protocol):
-    """A key-value store. Every method may raise `StoreError`; none blocks the event loop."""
+    """A key-value store. Every method may raise `StoreError`; none blocks the event loop.
 
-    name: ClassVar[str]
+    Keys are case-sensitive. A prefix covers the key that equals it and all keys that start with
+    ``prefix + "/"``; the empty prefix covers every key.
+    """
+
+    @property
+    def name(self) -> str:
+        """The provider's name, such as ``etcd``."""
+        ...
 
     async def read(self, prefix: str) -> Tree:
-        """Return all keys that equal ``prefix`` or start with ``prefix + "/"``, at one version."""
+        """Return all keys under ``prefix`` as they were at one version."""
         ...
 
     def watch(self, prefix: str, version: int) -> AsyncIterator[Changes | Tree]:
         """Yield what happened after ``version``, in order, nothing lost or doubled.
 
-        A store that cannot tell single changes yields whole trees. Raises `Compacted` when ``version`` is
+        Writes that follow each other fast may come as one `Changes` with the last value of each key. A
+        store that cannot tell single changes yields whole trees. Raises `Compacted` when ``version`` is
         no longer known (or is ahead of the store, which was wiped or restored).
         """
         ...
@@ -122,7 +130,10 @@ class Failure(Struct, frozen=True, kw_only=True):
 class Source(Protocol):
     """Anything that yields snapshots."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """The provider's name, such as ``file``."""
+        ...
 
     def snapshots(self) -> AsyncIterator[Snapshot | Failure]:
         """Yield the configuration now and after each change, until cancelled.

@@ -1,0 +1,179 @@
+"""The embedded store: a key-value store in one SQLite file, for one machine.
+
+Any number of processes read, write and watch it. A watch costs next to nothing: inotify tells that somebody
+wrote, SQLite's own counter tells whether it was a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from kvproxy.provider import Changes, Plugin, Store, StoreError, Tree
+from providers import inotify
+from providers.embedded_database import RETAINED_DELETIONS, Database, Position
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from kvproxy.model.static import EmbeddedProvider, StaticConfiguration
+    from kvproxy.provider import Transaction
+
+DEFAULT_FILE = "embedded.db"
+
+_IDLE_SECONDS = 0.5
+"""How often a quiet watch looks by itself, in case the kernel did not tell."""
+_SETTLE_SECONDS = (0.0003, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+"""Pauses after a sign of a write: the log is written a moment before the commit can be seen."""
+_POLL_SECONDS = 0.02
+"""How often a watch looks where there is no inotify."""
+
+_DIRECTORY_EVENTS = (
+    inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
+)
+
+_Result = TypeVar("_Result")
+_logger = logging.getLogger(__name__)
+
+
+class EmbeddedStore:
+    """A `Store` in the SQLite file at ``path``, which is created when it is missing.
+
+    Reads and writes run in a thread each, so a write that waits for its turn delays no watch. A call that is
+    cancelled may still be carried out.
+    """
+
+    name: ClassVar[str] = "embedded"
+
+    def __init__(self, path: str | Path, retained_deletions: int = RETAINED_DELETIONS) -> None:
+        """Use the file at ``path``; it is opened by the first call."""
+        self._path = Path(path).absolute()
+        self._reader = Database(self._path, retained_deletions)
+        self._writer = Database(self._path, retained_deletions)
+        self._read_thread = ThreadPoolExecutor(1, "embedded-read")
+        self._write_thread = ThreadPoolExecutor(1, "embedded-write")
+        self._observers: set[_Observer] = set()
+        self._closed = False
+
+    async def read(self, prefix: str) -> Tree:
+        """Return all keys under ``prefix`` at one version."""
+        return await self._run(self._read_thread, self._reader.read, prefix.strip("/"))
+
+    async def watch(self, prefix: str, version: int) -> AsyncIterator[Changes | Tree]:
+        """Yield what happened after ``version``; writes that follow each other fast come as one."""
+        position = Position(prefix.strip("/"), version)
+        observer = _Observer(self._path)
+        self._observers.add(observer)
+        pauses = iter(_SETTLE_SECONDS)
+        try:
+            while not self._closed:
+                found = await self._run(self._read_thread, self._reader.changes, position)
+                if found is not None:
+                    yield found
+                if await observer.wait(next(pauses, _IDLE_SECONDS)):
+                    pauses = iter(_SETTLE_SECONDS)
+        finally:
+            self._observers.discard(observer)
+            observer.close()
+
+    async def write(self, transaction: Transaction) -> int:
+        """Write all or nothing and return the version; raises `Conflict`."""
+        return await self._run(self._write_thread, self._writer.write, transaction)
+
+    async def probe(self) -> int:
+        """Return the version that the file holds now."""
+        return await self._run(self._read_thread, self._reader.version)
+
+    async def close(self) -> None:
+        """Release the file; running watches end."""
+        if self._closed:
+            return
+        self._closed = True
+        for observer in self._observers:
+            observer.wake()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._read_thread, self._reader.close)
+        await loop.run_in_executor(self._write_thread, self._writer.close)
+        self._read_thread.shutdown(wait=False)
+        self._write_thread.shutdown(wait=False)
+
+    async def _run(
+        self,
+        thread: ThreadPoolExecutor,
+        function: Callable[..., _Result],
+        *arguments: object,
+    ) -> _Result:
+        if self._closed:
+            raise StoreError(f"embedded store `{self._path}`: closed")
+        return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
+
+
+class _Observer:
+    """Tells when it is worth looking at the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names = {path.name, path.name + "-wal"}
+        self._directory_watch = -1
+        self._inotify: inotify.Inotify | None = None
+        self._woken = asyncio.Event()
+        try:
+            self._inotify = inotify.Inotify()
+        except OSError as error:
+            _logger.warning(
+                "embedded store `%s`: no inotify (%s); looking every %g ms instead",
+                path,
+                error,
+                _POLL_SECONDS * 1000,
+            )
+        self._arm()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for a sign of a write, at most ``seconds``; False when there was none."""
+        if self._inotify is None:
+            await asyncio.sleep(_POLL_SECONDS)
+            return False
+        events = await self._inotify.wait(seconds)
+        seen = False
+        moved = not events
+        for event in events:
+            if event.watch != self._directory_watch:
+                seen = True
+            elif event.name in self._names:
+                seen = moved = True
+        if moved:
+            self._arm()
+        return seen
+
+    def wake(self) -> None:
+        """End a `wait` now."""
+        if self._inotify is not None:
+            self._inotify.wake()
+
+    def close(self) -> None:
+        """Release the descriptor."""
+        if self._inotify is not None:
+            self._inotify.close()
+
+    def _arm(self) -> None:
+        """Watch the directory and the log that are there now; watching the same again changes nothing."""
+        if self._inotify is None:
+            return
+        try:
+            directory = str(self._path.parent)
+            self._directory_watch = self._inotify.add(directory, _DIRECTORY_EVENTS)
+            self._inotify.add(f"{self._path}-wal", inotify.IN_MODIFY)
+        except OSError:
+            # Not there yet, or no more watches to be had: looking at intervals finds what happens.
+            _logger.debug("embedded store `%s`: cannot be observed yet", self._path)
+
+
+def _open_store(settings: EmbeddedProvider, static: StaticConfiguration) -> Store:
+    path = Path(settings.path) if settings.path else Path(static.state_dir) / DEFAULT_FILE
+    return EmbeddedStore(path)
+
+
+plugin = Plugin(name="embedded", open_store=_open_store)

@@ -1,0 +1,373 @@
+"""The file of the embedded store: a SQLite database in WAL mode that several processes share.
+
+Everything here blocks; `providers.embedded` calls it from threads of its own. The store counts its write
+transactions: that count is the version. Each key carries the version of its last change, and each deleted
+key leaves a mark with the version of its deletion, so what happened after a version is one indexed query,
+and only the marks need a bound.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvproxy.provider import Changes, Compacted, Conflict, StoreError, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvproxy.provider import Transaction
+
+MAXIMUM_VALUE_BYTES = 16 * 1024 * 1024
+MAXIMUM_KEY_BYTES = 4096
+RETAINED_DELETIONS = 10_000
+"""So many deleted keys are remembered at least; a watch from before the oldest of them is `Compacted`."""
+
+BUSY_SECONDS = 5.0
+"""How long a write waits for its turn behind other processes."""
+
+_SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x6B767078  # "kvpx", shown by file(1)
+_JOURNAL_BYTES = 16 * 1024 * 1024
+
+_SCHEMA = """
+CREATE TABLE state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    version INTEGER NOT NULL,
+    forgotten INTEGER NOT NULL
+);
+INSERT INTO state VALUES (1, 0, 0);
+CREATE TABLE entries (
+    key TEXT PRIMARY KEY,
+    value BLOB NOT NULL,
+    version INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX entries_by_version ON entries (version);
+CREATE TABLE deletions (
+    key TEXT PRIMARY KEY,
+    version INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX deletions_by_version ON deletions (version);
+"""
+
+# "0" is the character after "/": the half-open range holds exactly the keys that start with prefix + "/".
+_UNDER_PREFIX = (
+    "(:prefix = '' OR key = :prefix OR (key >= :prefix || '/' AND key < :prefix || '0'))"
+)
+
+_READ_ALL = "SELECT key, value FROM entries"
+_READ_PREFIX = (
+    "SELECT key, value FROM entries WHERE key = :prefix UNION ALL "
+    "SELECT key, value FROM entries WHERE key >= :prefix || '/' AND key < :prefix || '0'"
+)
+# The index is named because the planner would rather walk the whole prefix.
+_CHANGED = (
+    "SELECT key, value FROM entries INDEXED BY entries_by_version "
+    f"WHERE version > :version AND {_UNDER_PREFIX} UNION ALL "
+    "SELECT key, NULL FROM deletions INDEXED BY deletions_by_version "
+    f"WHERE version > :version AND {_UNDER_PREFIX}"
+)
+_PUT = (
+    "INSERT INTO entries VALUES (?, ?, ?) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version"
+)
+_MARK_PREFIX = (
+    f"INSERT OR REPLACE INTO deletions SELECT key, :version FROM entries WHERE {_UNDER_PREFIX}"
+)
+_DELETE_PREFIX = f"DELETE FROM entries WHERE {_UNDER_PREFIX}"
+_MARK_KEY = "INSERT OR REPLACE INTO deletions SELECT key, ? FROM entries WHERE key = ?"
+
+_REASONS = {
+    "SQLITE_BUSY": f"locked by another process for more than {BUSY_SECONDS:g} s",
+    "SQLITE_CANTOPEN": "cannot be opened: check the permissions of the file and its directory",
+    "SQLITE_CORRUPT": "damaged: restore it from a backup",
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_NOTADB": "not an embedded store: some other kind of file, or a damaged one",
+    "SQLITE_READONLY": "cannot be written: check the permissions of the file and its directory",
+}
+
+
+class Position:
+    """How far a watch has come: the ``version`` that it knows, and of which opened file."""
+
+    def __init__(self, prefix: str, version: int) -> None:
+        """Start behind ``version`` of the keys under ``prefix``."""
+        self.prefix = prefix
+        self.version = version
+        self.connection: sqlite3.Connection | None = None
+        self.data_version = -1
+
+
+class Database:
+    """One connection to the file, opened at first use, and again when another file stands in its place.
+
+    Not for use by two threads at a time. Every method raises `StoreError` that names the file.
+    """
+
+    def __init__(self, path: Path, retained_deletions: int = RETAINED_DELETIONS) -> None:
+        """Keep the path; nothing is opened yet."""
+        self._path = path
+        self._retained_deletions = retained_deletions
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def read(self, prefix: str) -> Tree:
+        """Return all keys under ``prefix`` from one read transaction."""
+        with self._errors_named():
+            connection = self._opened()
+            with _transaction(connection, "BEGIN"):
+                version, _ = _state(connection)
+                if prefix:
+                    rows = connection.execute(_READ_PREFIX, {"prefix": prefix})
+                else:
+                    rows = connection.execute(_READ_ALL)
+                return Tree(version, dict(rows))
+
+    def version(self) -> int:
+        """Return the number of write transactions so far."""
+        with self._errors_named():
+            return _state(self._opened())[0]
+
+    def changes(self, position: Position) -> Changes | None:
+        """Return what happened behind ``position`` and move it on; None when nothing did.
+
+        Costs a few microseconds while no other connection has written. Raises `Compacted` when the deletions
+        since then are forgotten, or when the file is another one or older than the position.
+        """
+        with self._errors_named():
+            connection = self._opened()
+            if position.connection is not connection:
+                if position.connection is not None:
+                    raise Compacted(f"embedded store `{self._path}`: the file has been replaced")
+                position.connection = connection
+            # Asked before the content is read: a write in between is seen by the next call.
+            data_version = connection.execute("PRAGMA data_version").fetchone()[0]
+            if data_version == position.data_version:
+                return None
+            with _transaction(connection, "BEGIN"):
+                version, forgotten = _state(connection)
+                if not forgotten <= position.version <= version:
+                    raise Compacted(
+                        f"embedded store `{self._path}`: changes after version {position.version} are "
+                        f"not known; it holds those from {forgotten} to {version}"
+                    )
+                rows = connection.execute(
+                    _CHANGED, {"prefix": position.prefix, "version": position.version}
+                )
+                values: dict[str, bytes | None] = dict(rows)
+            position.data_version = data_version
+            position.version = version
+            return Changes(version, values) if values else None
+
+    def write(self, transaction: Transaction) -> int:
+        """Write all or nothing and return the version; raises `Conflict` and `StoreError`.
+
+        A missing file is created. A key both deleted and put is put.
+        """
+        _check(transaction)
+        with self._errors_named():
+            connection = self._opened(create=True)
+            with _transaction(connection, "BEGIN IMMEDIATE"):
+                version = _state(connection)[0] + 1
+                _compare(connection, transaction, version - 1)
+                deleted = _delete(connection, transaction, version)
+                put = transaction.put
+                connection.executemany(_PUT, [(key, put[key], version) for key in put])
+                if deleted or version > 1:
+                    connection.executemany(
+                        "DELETE FROM deletions WHERE key = ?", [(k,) for k in put]
+                    )
+                connection.execute("UPDATE state SET version = ?", (version,))
+                if deleted:
+                    self._forget(connection)
+            return version
+
+    def close(self) -> None:
+        """Close the file; a later call opens it again."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        """Drop the oldest marks of deleted keys, always those of a whole version."""
+        row = connection.execute(
+            "SELECT version FROM deletions ORDER BY version DESC LIMIT 1 OFFSET ?",
+            (self._retained_deletions,),
+        ).fetchone()
+        if row is not None:
+            oldest = row[0]
+            if connection.execute("DELETE FROM deletions WHERE version < ?", (oldest,)).rowcount:
+                connection.execute("UPDATE state SET forgotten = ?", (oldest - 1,))
+
+    def _opened(self, *, create: bool = False) -> sqlite3.Connection:
+        """Return the connection to the file that stands at the path now.
+
+        A file that vanished while it was in use is not made again by reading: an empty store would look
+        as if all routes had been deleted.
+        """
+        try:
+            status = self._path.stat()
+            identity = (status.st_dev, status.st_ino)
+        except FileNotFoundError:
+            self.close()
+            if self._identity is not None and not create:
+                raise StoreError(
+                    f"embedded store `{self._path}`: the file has been deleted"
+                ) from None
+            identity = _create(self._path)
+        if self._connection is None or identity != self._identity:
+            self.close()
+            self._connection = _connect(self._path)
+            self._identity = identity
+        return self._connection
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        """Turn errors into `StoreError`; anything but a busy file is opened anew next time."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if not name.startswith("SQLITE_BUSY"):
+                self.close()
+            reason = str(error)
+            for prefix, text in _REASONS.items():
+                if name.startswith(prefix):
+                    reason = f"{text} ({error})"
+            raise StoreError(f"embedded store `{self._path}`: {reason}") from error
+        except OSError as error:
+            self.close()
+            raise StoreError(f"embedded store `{self._path}`: {error.strerror or error}") from error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _state(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return (version, newest version whose deletions are forgotten)."""
+    row: tuple[int, int] = connection.execute("SELECT version, forgotten FROM state").fetchone()
+    return row
+
+
+def _check(transaction: Transaction) -> None:
+    """Refuse keys and values that no store could hold."""
+    for key in (*transaction.put, *transaction.delete, *transaction.expect):
+        try:
+            size = len(key.encode())
+        except UnicodeEncodeError:
+            raise StoreError(f"key {key!r} is not valid Unicode text") from None
+        if not key or key.startswith("/") or key.endswith("/") or "//" in key:
+            raise StoreError(
+                f"key `{key}` has an empty part: no slash at the ends, no two in a row"
+            )
+        if "\0" in key:
+            raise StoreError(f"key {key!r} holds a NUL character")
+        if size > MAXIMUM_KEY_BYTES:
+            raise StoreError(
+                f"key `{key[:80]}...` has {size:,} bytes; at most {MAXIMUM_KEY_BYTES:,} are allowed"
+            )
+    for key, value in transaction.put.items():
+        if len(value) > MAXIMUM_VALUE_BYTES:
+            raise StoreError(
+                f"the value of key `{key}` has {len(value):,} bytes; "
+                f"at most {MAXIMUM_VALUE_BYTES:,} are allowed"
+            )
+
+
+def _compare(connection: sqlite3.Connection, transaction: Transaction, version: int) -> None:
+    for key, expected in transaction.expect.items():
+        row = connection.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
+        found = None if row is None else row[0]
+        if found != expected:
+            state = "does not exist" if found is None else "has another value"
+            if expected is None:
+                state = "exists already"
+            raise Conflict(f"key `{key}` {state} (at version {version}); nothing was written")
+
+
+def _delete(connection: sqlite3.Connection, transaction: Transaction, version: int) -> int:
+    """Delete what the transaction names, leave marks, and return how many keys there were."""
+    deleted = 0
+    for prefix in transaction.delete_prefixes:
+        values = {"prefix": prefix.strip("/"), "version": version}
+        connection.execute(_MARK_PREFIX, values)
+        deleted += connection.execute(_DELETE_PREFIX, values).rowcount
+    for key in transaction.delete:
+        connection.execute(_MARK_KEY, (version, key))
+        deleted += connection.execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount
+    return deleted
+
+
+def _create(path: Path) -> tuple[int, int]:
+    """Make an empty file that only its owner can read: certificates' keys may be stored in it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        status = os.fstat(descriptor)
+        return status.st_dev, status.st_ino
+    finally:
+        os.close(descriptor)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _retry_busy(connection, "PRAGMA journal_mode = WAL")
+        # An acknowledged write survives a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
+        _prepare_schema(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _retry_busy(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement for which SQLite does not wait by itself when the file is busy."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+def _prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables in a new file; refuse other programs' files and those of newer versions."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        with _transaction(connection, "BEGIN IMMEDIATE"):
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                    raise StoreError(f"embedded store `{path}`: another program's database")
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise StoreError(f"embedded store `{path}`: another program's database")
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > _SCHEMA_VERSION:
+        raise StoreError(
+            f"embedded store `{path}`: its format {found} is newer than {_SCHEMA_VERSION}, "
+            "the newest that this version of kvproxy knows"
+        )
