@@ -79,12 +79,14 @@ class Answer:
     ``parts``: bytes are written and flushed, a number is a pause in seconds, a `Gate` is waited at.
     ``after``: what follows them: wait for the next request, close, reset, or hang with the
     connection open. ``read``: how much of the request is read before: all, or its head alone (the
-    body then stays unread for ever).
+    body then stays unread for ever). ``says_continue``: whether 100 is sent to a client that waits
+    for it.
     """
 
     parts: tuple[bytes | float | Gate, ...] = ()
     after: Literal["keep", "close", "reset", "hang"] = "keep"
     read: Literal["all", "head"] = "all"
+    says_continue: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,14 @@ class Endless:
     piece: bytes
 
 
-Behaviour = Answer | Tunnel | Endless
+@dataclass(frozen=True)
+class InTurn:
+    """The first request of a connection gets the first behaviour, and so on; the last goes on."""
+
+    behaviours: tuple[Answer, ...]
+
+
+Behaviour = Answer | Tunnel | Endless | InTurn
 
 
 @dataclass(frozen=True)
@@ -272,11 +281,16 @@ class _Conversation:
         self.writer = writer
 
     async def run(self) -> None:
+        number = 0
         while (head := await self._read_head()) is not None:
             request = parse_request_head(head, self.connection.number)
             behaviour = self.backend.script.get(request.target.partition(b"?")[0])
+            if isinstance(behaviour, InTurn):
+                behaviour = behaviour.behaviours[min(number, len(behaviour.behaviours) - 1)]
+            number += 1
             if not (isinstance(behaviour, Answer) and behaviour.read == "head"):
-                request = await self._with_body(request)
+                says_continue = not isinstance(behaviour, Answer) or behaviour.says_continue
+                request = await self._with_body(request, says_continue)
             self.backend.requests.append(request)
             if behaviour is None:
                 await self._send(_echo(request, self.backend.name))
@@ -345,11 +359,11 @@ class _Conversation:
             raise asyncio.IncompleteReadError(line, None)
         return line
 
-    async def _with_body(self, request: ServerRequest) -> ServerRequest:
+    async def _with_body(self, request: ServerRequest, says_continue: bool) -> ServerRequest:
         expects = b"100-continue" in [value.lower() for value in request.values("Expect")]
         length = request.value("Content-Length")
         chunked = request.value("Transfer-Encoding") is not None
-        if expects and (length or chunked):
+        if expects and says_continue and (length or chunked):
             await self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body, block, framing = b"", b"", "none"
         if chunked:
