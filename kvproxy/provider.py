@@ -1,8 +1,8 @@
 """The two plugin contracts, and the snapshot: all that the author of a plugin needs.
 
-A **store** keeps keys (Consul, etcd, ZooKeeper, BoltDB, the embedded store): five methods about keys, nothing
-about frontends. A **source** yields decoded snapshots (files, REST, Docker). Plugins are found through the
-entry-point group ``kvproxy.providers``; each entry point names a `Plugin`.
+A **store** keeps keys (Consul, etcd, ZooKeeper, BoltDB, the embedded store): five methods about
+keys, nothing about frontends. A **source** yields decoded snapshots (files, REST, Docker). Plugins
+are found through the entry-point group ``kvproxy.providers``; each entry point names a `Plugin`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class StoreError(Exception):
     """The store did not answer, or answered that it cannot; the message says what and where."""
 
 
-class Conflict(StoreError):
+class Conflict(StoreError):  # noqa: N818 - an outcome, not a fault
     """A comparison of a transaction did not hold; nothing was written."""
 
 
-class Compacted(StoreError):
+class Compacted(StoreError):  # noqa: N818 - an outcome, not a fault
     """A watch cannot start at the version asked for; read the tree again."""
 
 
@@ -55,8 +55,8 @@ class Changes(Struct, frozen=True):
 class Transaction(Struct, frozen=True):
     """Writes that happen together or not at all.
 
-    ``put`` key to value; ``delete`` keys; ``delete_prefixes`` whole sub-trees (deleted before ``put`` is
-    written); ``expect`` key to the value it must have now (None: must not exist).
+    ``put`` key to value; ``delete`` keys; ``delete_prefixes`` whole sub-trees (deleted before
+    ``put`` is written); ``expect`` key to the value it must have now (None: must not exist).
     """
 
     put: Mapping[str, bytes] = field(default_factory=dict)
@@ -84,9 +84,9 @@ class Store(Protocol):
     def watch(self, prefix: str, version: int) -> AsyncIterator[Changes | Tree]:
         """Yield what happened after ``version``, in order, nothing lost or doubled.
 
-        Writes that follow each other fast may come as one `Changes` with the last value of each key. A
-        store that cannot tell single changes yields whole trees. Raises `Compacted` when ``version`` is
-        no longer known (or is ahead of the store, which was wiped or restored).
+        Writes that follow each other fast may come as one `Changes` with the last value of each
+        key. A store that cannot tell single changes yields whole trees. Raises `Compacted` when
+        ``version`` is no longer known (or is ahead of the store, which was wiped or restored).
         """
         ...
 
@@ -138,7 +138,8 @@ class Source(Protocol):
     def snapshots(self) -> AsyncIterator[Snapshot | Failure]:
         """Yield the configuration now and after each change, until cancelled.
 
-        Does not raise for bad content or an unreachable origin: yields `Failure` and goes on by itself.
+        Does not raise for bad content or an unreachable origin: yields `Failure` and goes on by
+        itself.
         """
         ...
 
@@ -150,8 +151,8 @@ class Source(Protocol):
 class Plugin(Struct, frozen=True, kw_only=True):
     """What an entry point of the group ``kvproxy.providers`` names.
 
-    Exactly one of ``open_store`` and ``open_source`` is given. Both take the plugin's own settings (a
-    section of the static configuration, such as ``StaticConfiguration.embedded``) and the whole.
+    Exactly one of ``open_store`` and ``open_source`` is given. Both take the plugin's own settings
+    (a section of the static configuration, such as ``StaticConfiguration.embedded``) and the whole.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""The plugins: one module a store or source, found through the entry-point group kvproxy.providers."""
+"""The plugins, one module each, found through the entry-point group ``kvproxy.providers``."""

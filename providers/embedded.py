@@ -1,7 +1,7 @@
 """The embedded store: a key-value store in one SQLite file, for one machine.
 
-Any number of processes read, write and watch it. A watch costs next to nothing: inotify tells that somebody
-wrote, SQLite's own counter tells whether it was a commit.
+Any number of processes read, write and watch it. A watch costs next to nothing: inotify tells that
+somebody wrote, SQLite's own counter tells whether it was a commit.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _logger = logging.getLogger(__name__)
 class EmbeddedStore:
     """A `Store` in the SQLite file at ``path``, which is created when it is missing.
 
-    Reads and writes run in a thread each, so a write that waits for its turn delays no watch. A call that is
-    cancelled may still be carried out.
+    Reads and writes run in a thread each, so a write that waits for its turn delays no watch. A
+    call that is cancelled may still be carried out.
     """
 
     name: ClassVar[str] = "embedded"
@@ -159,7 +159,7 @@ class _Observer:
             self._inotify.close()
 
     def _arm(self) -> None:
-        """Watch the directory and the log that are there now; watching the same again changes nothing."""
+        """Watch the directory and the log that are there now; adding the same again is harmless."""
         if self._inotify is None:
             return
         try:

@@ -1,9 +1,9 @@
 """The file of the embedded store: a SQLite database in WAL mode that several processes share.
 
-Everything here blocks; `providers.embedded` calls it from threads of its own. The store counts its write
-transactions: that count is the version. Each key carries the version of its last change, and each deleted
-key leaves a mark with the version of its deletion, so what happened after a version is one indexed query,
-and only the marks need a bound.
+Everything here blocks; `providers.embedded` calls it from threads of its own. The store counts its
+write transactions: that count is the version. Each key carries the version of its last change, and
+each deleted key leaves a mark with the version of its deletion, so what happened after a version is
+one indexed query, and only the marks need a bound.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAXIMUM_VALUE_BYTES = 16 * 1024 * 1024
 MAXIMUM_KEY_BYTES = 4096
 RETAINED_DELETIONS = 10_000
-"""So many deleted keys are remembered at least; a watch from before the oldest of them is `Compacted`."""
+"""So many deleted keys are remembered at least; a watch from before them is `Compacted`."""
 
 BUSY_SECONDS = 5.0
 """How long a write waits for its turn behind other processes."""
@@ -54,7 +54,7 @@ CREATE TABLE deletions (
 CREATE INDEX deletions_by_version ON deletions (version);
 """
 
-# "0" is the character after "/": the half-open range holds exactly the keys that start with prefix + "/".
+# "0" is the character after "/": the half-open range holds the keys that start with prefix + "/".
 _UNDER_PREFIX = (
     "(:prefix = '' OR key = :prefix OR (key >= :prefix || '/' AND key < :prefix || '0'))"
 )
@@ -103,7 +103,7 @@ class Position:
 
 
 class Database:
-    """One connection to the file, opened at first use, and again when another file stands in its place.
+    """One connection to the file, opened at first use and again when another file took its place.
 
     Not for use by two threads at a time. Every method raises `StoreError` that names the file.
     """
@@ -135,8 +135,9 @@ class Database:
     def changes(self, position: Position) -> Changes | None:
         """Return what happened behind ``position`` and move it on; None when nothing did.
 
-        Costs a few microseconds while no other connection has written. Raises `Compacted` when the deletions
-        since then are forgotten, or when the file is another one or older than the position.
+        Costs a few microseconds while no other connection has written. Raises `Compacted` when the
+        deletions since then are forgotten, or when the file is another one or older than the
+        position.
         """
         with self._errors_named():
             connection = self._opened()
@@ -152,8 +153,8 @@ class Database:
                 version, forgotten = _state(connection)
                 if not forgotten <= position.version <= version:
                     raise Compacted(
-                        f"embedded store `{self._path}`: changes after version {position.version} are "
-                        f"not known; it holds those from {forgotten} to {version}"
+                        f"embedded store `{self._path}`: changes after version {position.version} "
+                        f"are not known; it holds those from {forgotten} to {version}"
                     )
                 rows = connection.execute(
                     _CHANGED, {"prefix": position.prefix, "version": position.version}
@@ -206,8 +207,8 @@ class Database:
     def _opened(self, *, create: bool = False) -> sqlite3.Connection:
         """Return the connection to the file that stands at the path now.
 
-        A file that vanished while it was in use is not made again by reading: an empty store would look
-        as if all routes had been deleted.
+        A file that vanished while it was in use is not made again by reading: an empty store would
+        look as if all routes had been deleted.
         """
         try:
             status = self._path.stat()

@@ -1,8 +1,8 @@
 """Linux inotify for asyncio, over ctypes.
 
-Written by hand because the well-kept libraries either collect events for tens of milliseconds before they
-tell (`watchfiles`) or hide which kind of event came, and both matter here: the end of a write
-(``IN_CLOSE_WRITE``) is worth waiting for and must then be told at once.
+Written by hand because the well-kept libraries either collect events for tens of milliseconds
+before they tell (`watchfiles`) or hide which kind of event came, and both matter here: the end of a
+write (``IN_CLOSE_WRITE``) is worth waiting for and must then be told at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BUFFER_BYTES = 64 * 1024
 
 
 class Event(NamedTuple):
-    """One event: the ``watch`` that `Inotify.add` returned, ``mask`` bits and the ``name`` inside a directory.
+    """One event: the ``watch`` that `Inotify.add` returned, ``mask`` bits, ``name`` in a directory.
 
     The watch -1 with ``IN_Q_OVERFLOW`` says that events were lost.
     """
