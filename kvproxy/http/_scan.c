@@ -275,7 +275,7 @@ static int is_plain(struct text target) {
         if (*p != '/' || end - p < 2 || p[1] != '.') continue;
         const uint8_t *q = p + 2; /* a segment that starts with a dot */
         if (q < end && *q == '.') q++;
-        if (q == end || *q == '/' || *q == '?') return 0;
+        if (q == end || *q == '/' || *q == '?' || *q == ';') return 0;
     }
     if (p == end) return 1;
     return *p == '?' && end - p > 1 && !memchr(p, '#', (size_t)(end - p));
