@@ -1,8 +1,8 @@
-"""What commands print: text for people, JSON for programs."""
+"""What commands print: text for people, JSON for programs, and how they fail."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -20,3 +20,8 @@ output_option = click.option(
 def print_json(value: Any) -> None:
     """Print a value as indented JSON on standard output."""
     click.echo(msgspec.json.format(msgspec.json.encode(value)))
+
+
+def fail(message: str, *, nearest: str = "") -> NoReturn:
+    """End the command with exit code 1 and a message; ``nearest``: a valid name close to a wrong one."""
+    raise click.ClickException(message + (f"; did you mean `{nearest}`?" if nearest else ""))
