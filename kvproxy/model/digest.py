@@ -1,8 +1,8 @@
 """The digest of an entry and of a generation, computed alike by the supervisor and by every worker.
 
 The digest of a generation is the sum, modulo 2**256, of the digests of its entries. So it does not
-depend on their order, and a change of one entry costs one hash however many entries there are.
-It proves that two processes hold the same configuration; it is no protection against somebody who may
+depend on their order, and a change of one entry costs one hash however many entries there are. It
+proves that two processes hold the same configuration; it is no protection against somebody who may
 write both the content and its digest.
 """
 

@@ -78,6 +78,7 @@ class StaticConfiguration(Struct, frozen=True, rename="camel", kw_only=True):
     state_dir: str = ""
     log_level: str = "INFO"
     providers_throttle_duration: float = 0.0
+    mass_deletion_guard: int = 50
     max_idle_conns_per_host: int = 200
     insecure_skip_verify: bool = False
     root_cas: tuple[str, ...] = field(default=(), name="rootCAs")

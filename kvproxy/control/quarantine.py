@@ -1,0 +1,339 @@
+"""What one provider says, and what of it is served: refused entries keep their previous good
+version.
+
+An entry is refused when it could not be decoded, when it is not valid, or, for a frontend, when its
+backend is missing or refused. A refused entry that was served before goes on being served as it
+was, a frontend together with its backend, until a good version arrives or the entry is deleted. An
+entry that was never good is not served. Deleting an entry always removes it, but a backend that
+frontends still name stays for those that it serves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
+
+from kvproxy.control.delta import changed_keys, gone_keys
+from kvproxy.control.outcome import Quarantined
+from kvproxy.control.problems import ProblemBook
+from kvproxy.model.dynamic import Configuration
+from kvproxy.model.problem import Problem, nearest_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from kvproxy.control.validation import Validator
+    from kvproxy.model.digest import Section
+    from kvproxy.model.messages import BackendEntry, FrontendEntry
+
+Content = TypeVar("Content")
+
+Refusals = dict[str, tuple[Problem, ...]]
+
+
+class Difference(Struct, frozen=True):
+    """What a provider says now against what it said before, by entry name.
+
+    ``refused``: entries that could not be decoded, with the reasons. ``changed``: entries that are
+    new or have another content, or whose decoding failed or failed otherwise before. ``gone``:
+    deleted entries.
+    """
+
+    configuration: Configuration
+    others: tuple[Problem, ...]
+    refused_frontends: Refusals
+    refused_backends: Refusals
+    changed_frontends: list[str]
+    changed_backends: list[str]
+    gone_frontends: list[str]
+    gone_backends: list[str]
+
+    @property
+    def empty(self) -> bool:
+        """Whether the provider says nothing at all."""
+        said = self.configuration
+        return not (
+            said.frontends
+            or said.backends
+            or said.tls
+            or self.refused_frontends
+            or self.refused_backends
+        )
+
+
+class Served(Struct, frozen=True):
+    """Which served entries of one provider changed: name to the entry now, None when it is gone."""
+
+    frontends: dict[str, FrontendEntry | None]
+    backends: dict[str, BackendEntry | None]
+
+
+class ProviderEntries:
+    """The entries of one provider.
+
+    ``frontends`` and ``backends`` are what is served; every served frontend's backend is among
+    them.
+    """
+
+    def __init__(self, provider: str, validator: Validator) -> None:
+        """Start with nothing said and nothing served."""
+        self.frontends: dict[str, FrontendEntry] = {}
+        self.backends: dict[str, BackendEntry] = {}
+        self.problems = ProblemBook(provider)
+        self._provider = provider
+        self._validator = validator
+        # What was said last, and what of it could not be decoded.
+        self._said = Configuration()
+        self._undecoded_frontends: Refusals = {}
+        self._undecoded_backends: Refusals = {}
+        # Frontends that are valid by themselves.
+        self._candidates: dict[str, FrontendEntry] = {}
+        # Backends that frontends may name: valid ones and the previous version of refused ones.
+        self._usable: dict[str, BackendEntry] = {}
+        # Deleted backends that are served for quarantined frontends alone.
+        self._kept: dict[str, BackendEntry] = {}
+        # Backend name to the frontends whose candidate or served version names it.
+        self._users: dict[str, set[str]] = {}
+        self._refused_since: dict[tuple[Section, str], float] = {}
+
+    def compare(self, configuration: Configuration, problems: Iterable[Problem]) -> Difference:
+        """Compare a configuration with the one before; costs one identity check per entry."""
+        refused: dict[str, dict[str, list[Problem]]] = {"frontends": {}, "backends": {}}
+        others = []
+        for problem in problems:
+            if problem.fatal and problem.entry and problem.entry[0] in refused:
+                refused[problem.entry[0]].setdefault(problem.entry[1], []).append(problem)
+            else:
+                others.append(problem)
+        refused_frontends = {name: tuple(why) for name, why in refused["frontends"].items()}
+        refused_backends = {name: tuple(why) for name, why in refused["backends"].items()}
+        changed_frontends, gone_frontends = _compare(
+            self._said.frontends,
+            configuration.frontends,
+            self._undecoded_frontends,
+            refused_frontends,
+        )
+        changed_backends, gone_backends = _compare(
+            self._said.backends, configuration.backends, self._undecoded_backends, refused_backends
+        )
+        return Difference(
+            configuration,
+            tuple(others),
+            refused_frontends,
+            refused_backends,
+            changed_frontends,
+            changed_backends,
+            gone_frontends,
+            gone_backends,
+        )
+
+    def removed_frontends(self, difference: Difference) -> frozenset[str]:
+        """Return the served frontends that were deleted."""
+        return frozenset(self.frontends.keys() & difference.gone_frontends)
+
+    def apply(self, difference: Difference, now: float) -> Served:
+        """Take over what `compare` found and return what of the served entries changed.
+
+        Costs what changed. ``now``: ``time.time()``, the since-when of new problems.
+        """
+        self._said = difference.configuration
+        self._undecoded_frontends = difference.refused_frontends
+        self._undecoded_backends = difference.refused_backends
+        self.problems.replace("snapshot", difference.others, now)
+        touched = {*difference.changed_backends, *difference.gone_backends}
+        affected = {*difference.changed_frontends, *difference.gone_frontends}
+        availability = {name: self._availability(name) for name in touched}
+        self._judge_backends(difference, now)
+        for name, before in availability.items():
+            if self._availability(name) != before:
+                affected |= self._users.get(name, set())
+        frontends = self._judge_frontends(difference, affected, now)
+        return Served(frontends, self._serve_backends(touched, affected))
+
+    def quarantined(self) -> Iterator[Quarantined]:
+        """Iterate over the refused entries."""
+        for (section, name), since in self._refused_since.items():
+            served: Mapping[str, object] = (
+                self.frontends if section == "frontends" else self.backends
+            )
+            reasons = (
+                *self.problems.of((section, name)),
+                *self.problems.of(("attach", name) if section == "frontends" else None),
+                *self.problems.of(("reference", name) if section == "frontends" else None),
+            )
+            yield Quarantined(
+                provider=self._provider,
+                section=section,
+                name=name,
+                problems=tuple(problem for problem in reasons if problem.fatal),
+                since=since,
+                serving=name in served,
+            )
+
+    def _availability(self, backend: str) -> str:
+        """Return why frontends cannot use a backend; empty when they can."""
+        if backend in self._usable:
+            return ""
+        return "is refused" if ("backends", backend) in self._refused_since else "does not exist"
+
+    def _judge_backends(self, difference: Difference, now: float) -> None:
+        for name in difference.changed_backends:
+            entry = None
+            problems = difference.refused_backends.get(name)
+            if problems is None:
+                content = difference.configuration.backends[name]
+                entry, problems = self._validator.backend(self._provider, name, content)
+            self.problems.replace(("backends", name), problems, now)
+            served = self.backends.get(name)
+            if entry is None:
+                self._refused_since.setdefault(("backends", name), now)
+                entry = served
+            else:
+                self._refused_since.pop(("backends", name), None)
+                if served is not None and served.digest == entry.digest:
+                    entry = served
+            if entry is not None:
+                self._usable[name] = entry
+        for name in difference.gone_backends:
+            self.problems.replace(("backends", name), (), now)
+            self._refused_since.pop(("backends", name), None)
+            self._usable.pop(name, None)
+
+    def _judge_frontends(
+        self, difference: Difference, affected: Iterable[str], now: float
+    ) -> dict[str, FrontendEntry | None]:
+        changed = set(difference.changed_frontends)
+        gone = set(difference.gone_frontends)
+        served: dict[str, FrontendEntry | None] = {}
+        for name in sorted(affected):
+            before = self.frontends.get(name)
+            for entry in (self._candidates.get(name), before):
+                if entry is not None:
+                    self._unlink(entry)
+            if name in gone:
+                self._candidates.pop(name, None)
+                self._forget_frontend(name, now)
+                after = None
+            else:
+                if name in changed:
+                    self._judge_frontend(name, difference, now)
+                after = self._choose(name, before, now)
+            for entry in (self._candidates.get(name), after):
+                if entry is not None:
+                    self._users.setdefault(entry.frontend.backend, set()).add(name)
+            if after is before:
+                continue
+            served[name] = after
+            if after is None:
+                del self.frontends[name]
+            else:
+                self.frontends[name] = after
+        return served
+
+    def _judge_frontend(self, name: str, difference: Difference, now: float) -> None:
+        candidate = self._candidates.pop(name, None)
+        reasons = difference.refused_frontends.get(name)
+        attached = None
+        attach_problems: tuple[Problem, ...] = ()
+        if reasons is None:
+            content = difference.configuration.frontends[name]
+            attached, attach_problems = self._validator.attach(name, content)
+        self.problems.replace(("attach", name), attach_problems, now)
+        if candidate is not None and candidate.frontend == attached:
+            self._candidates[name] = candidate
+            return
+        entry = None
+        if attached is not None:
+            entry, reasons = self._validator.frontend(self._provider, name, attached)
+        self.problems.replace(("frontends", name), reasons or (), now)
+        if entry is not None:
+            served = self.frontends.get(name)
+            same = served is not None and served.digest == entry.digest
+            self._candidates[name] = served if served is not None and same else entry
+
+    def _choose(self, name: str, before: FrontendEntry | None, now: float) -> FrontendEntry | None:
+        """Return what to serve of a frontend that is not deleted."""
+        candidate = self._candidates.get(name)
+        missing: tuple[Problem, ...] = ()
+        if candidate is not None:
+            backend = candidate.frontend.backend
+            why = self._availability(backend)
+            if not why:
+                self.problems.replace(("reference", name), (), now)
+                self._refused_since.pop(("frontends", name), None)
+                return candidate
+            missing = (self._missing_backend(name, backend, why),)
+        self.problems.replace(("reference", name), missing, now)
+        self._refused_since.setdefault(("frontends", name), now)
+        return before
+
+    def _missing_backend(self, name: str, backend: str, why: str) -> Problem:
+        return Problem(
+            message=f"its backend `{backend}` {why}",
+            path=f"frontends.{name}.backend",
+            expected="a backend of the same provider",
+            # Nearest names of a huge list would take seconds.
+            nearest=nearest_name(backend, self._usable) if len(self._usable) <= 1000 else "",
+            entry=("frontends", name),
+        )
+
+    def _forget_frontend(self, name: str, now: float) -> None:
+        for owner in ("attach", "frontends", "reference"):
+            self.problems.replace((owner, name), (), now)
+        self._refused_since.pop(("frontends", name), None)
+
+    def _unlink(self, entry: FrontendEntry) -> None:
+        users = self._users.get(entry.frontend.backend)
+        if users is not None:
+            users.discard(entry.name)
+            if not users:
+                del self._users[entry.frontend.backend]
+
+    def _serve_backends(
+        self, touched: Iterable[str], affected: Iterable[str]
+    ) -> dict[str, BackendEntry | None]:
+        needed = {
+            self.frontends[name].frontend.backend for name in affected if name in self.frontends
+        }
+        for name in needed:
+            if name not in self._usable and name not in self._kept:
+                self._kept[name] = self.backends[name]
+        dropped = [name for name in self._kept if name in self._usable or not self._serves(name)]
+        for name in dropped:
+            del self._kept[name]
+        served: dict[str, BackendEntry | None] = {}
+        for name in sorted({*touched, *dropped}):
+            after = self._usable.get(name) or self._kept.get(name)
+            if after is self.backends.get(name):
+                continue
+            served[name] = after
+            if after is None:
+                del self.backends[name]
+            else:
+                self.backends[name] = after
+        return served
+
+    def _serves(self, backend: str) -> bool:
+        """Whether a served frontend names the backend."""
+        return any(
+            name in self.frontends and self.frontends[name].frontend.backend == backend
+            for name in self._users.get(backend, ())
+        )
+
+
+def _compare(
+    said: Mapping[str, Content],
+    says: Mapping[str, Content],
+    undecoded: Refusals,
+    refused: Refusals,
+) -> tuple[list[str], list[str]]:
+    """Return the names of changed and of gone entries of one section, sorted."""
+    others = changed_keys(said, says)
+    gone = {name for name in gone_keys(said, says, others) if name not in refused}
+    gone.update(name for name in undecoded if name not in says and name not in refused)
+    # Another object may be of equal content: a source that was started anew reads everything again.
+    changed = {name for name in others if name not in refused and said.get(name) != says[name]}
+    changed.update(name for name in undecoded if name in says and name not in refused)
+    changed.update(name for name, reasons in refused.items() if undecoded.get(name) != reasons)
+    return sorted(changed), sorted(gone)
