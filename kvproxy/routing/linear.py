@@ -27,7 +27,7 @@ Order = tuple[int, str, str]
 
 
 class IndexedRoute(Struct, Generic[T], frozen=True):
-    """One frontend as the router knows it; ``priority`` as configured, 0 or less: by rule length."""
+    """One frontend as the router knows it; ``priority`` as configured (0: by rule length)."""
 
     key: RouteKey
     priority: int
@@ -49,8 +49,8 @@ class IndexedRoute(Struct, Generic[T], frozen=True):
 class Found(Struct, Generic[T], frozen=True):
     """The frontend that takes a request.
 
-    ``redirect``: the client is to be sent to the same path with its trailing slash added or taken away,
-    instead of being served (see `kvproxy.routing.redirect`).
+    ``redirect``: the client is to be sent to the same path with its trailing slash added or taken
+    away, instead of being served (see `kvproxy.routing.redirect`).
     """
 
     payload: T

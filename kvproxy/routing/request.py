@@ -1,4 +1,4 @@
-"""What the router sees of a request; anything that costs is worked out when a matcher asks for it."""
+"""What the router sees of a request; what costs is worked out when a matcher asks for it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ class RequestView:
     """One request.
 
     ``method`` and ``host`` as sent (port and case kept; the authority for an absolute-form target),
-    ``path`` percent-decoded, ``query`` without ``?``, ``head`` the request head as received, from the request
-    line on. Each part must have passed the strict head scan.
+    ``path`` percent-decoded, ``query`` without ``?``, ``head`` the request head as received, from
+    the request line on. Each part must have passed the strict head scan.
     """
 
-    __slots__ = ("_canonical_host", "_headers", "_query_values", "head", "host", "method", "path", "query")
+    __slots__ = (
+        "_canonical_host",
+        "_headers",
+        "_query_values",
+        "head",
+        "host",
+        "method",
+        "path",
+        "query",
+    )
 
     def __init__(self, method: bytes, host: bytes, path: bytes, query: bytes, head: bytes) -> None:
+        """Keep the parts; see the class."""
         self.method = method
         self.host = host
         self.path = path

@@ -1,7 +1,8 @@
 """A persistent radix tree: paths to the frontends that may take them.
 
-Nodes are never changed; setting a key makes new nodes from it up to the root and shares all others, so an
-old tree goes on giving old answers. No recursion: a configuration may nest prefixes as deep as it likes.
+Nodes are never changed; setting a key makes new nodes from it up to the root and shares all others,
+so an old tree goes on giving old answers. No recursion: a configuration may nest prefixes as deep
+as it likes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ EntryOrder = tuple[int, str, str, int]
 class Entry(Found[T], frozen=True):
     """One path value of one frontend, at its place in the tree.
 
-    ``pattern``: a template that is still to be matched, None when the place says it all. ``conditions``: the
-    frontend's other matchers, neither hosts nor this path. It is itself the answer when all hold.
+    ``pattern``: a template that is still to be matched, None when the place says it all.
+    ``conditions``: the frontend's other matchers, neither hosts nor this path. It is itself the
+    answer when all hold.
     """
 
     order: EntryOrder
@@ -60,9 +62,9 @@ Entries = tuple[Entry[T], ...]
 class Node(Generic[T]):
     """A place in the tree.
 
-    ``label``: bytes between the parent and this node; ``children`` by first byte of their label; ``passing``:
-    entries for every path that comes through here; ``ending``: entries for the path that ends here; ``best``:
-    the first of all entries in this part of the tree.
+    ``label``: bytes between the parent and this node; ``children`` by first byte of their label;
+    ``passing``: entries for every path that comes through here; ``ending``: entries for the path
+    that ends here; ``best``: the first of all entries in this part of the tree.
     """
 
     __slots__ = ("best", "children", "ending", "label", "passing")
@@ -74,17 +76,18 @@ class Node(Generic[T]):
         passing: Entries[T],
         ending: Entries[T],
     ) -> None:
+        """Find ``best``; keep the rest."""
         self.label = label
         self.children = children
         self.passing = passing
         self.ending = ending
-        best = passing[0] if passing else None
+        best: Entry[T] | None = passing[0] if passing else None
         if ending and (best is None or ending[0].order < best.order):
             best = ending[0]
         for child in children.values():
             if child.best is not None and (best is None or child.best.order < best.order):
                 best = child.best
-        self.best = best
+        self.best: Entry[T] | None = best
 
 
 _NO_CHILDREN: Final[Mapping[int, Any]] = {}
@@ -111,7 +114,7 @@ def entries_at(root: Node[T], key: bytes) -> tuple[Entries[T], Entries[T]]:
 
 
 def put(root: Node[T], key: bytes, passing: Entries[T], ending: Entries[T]) -> Node[T]:
-    """Return the tree with exactly these entries at ``key``; the key vanishes when there are none."""
+    """Return the tree with exactly these entries at ``key``; none: without ``key``."""
     above: list[Node[T]] = []
     node = root
     position = 0
@@ -124,7 +127,9 @@ def put(root: Node[T], key: bytes, passing: Entries[T], ending: Entries[T]) -> N
         if common < len(child.label):
             above.append(node)
             return _rebuild(
-                above, key[position], _split(child, common, key[position + common :], passing, ending)
+                above,
+                key[position],
+                _split(child, common, key[position + common :], passing, ending),
             )
         above.append(node)
         position += common
@@ -184,7 +189,7 @@ def _common_length(label: bytes, key: bytes, position: int) -> int:
 def _split(
     child: Node[T], common: int, rest: bytes, passing: Entries[T], ending: Entries[T]
 ) -> Node[T]:
-    """Return ``child`` with a new node ``common`` bytes down its label, and the entries at ``rest``."""
+    """Return ``child``, cut ``common`` bytes down its label, with the entries at ``rest``."""
     if not passing and not ending:
         return child
     lower: Node[T] = Node(child.label[common:], child.children, child.passing, child.ending)
@@ -204,7 +209,7 @@ def _compact(node: Node[T]) -> Node[T] | None:
 
 
 def _rebuild(above: list[Node[T]], first: int, changed: Node[T] | None) -> Node[T]:
-    """Return a new root after the child under ``first`` of the last of ``above`` became ``changed``."""
+    """Return a new root after child ``first`` of the last of ``above`` became ``changed``."""
     for depth in range(len(above) - 1, -1, -1):
         node = above[depth]
         children = dict(node.children)

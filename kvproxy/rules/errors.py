@@ -6,9 +6,10 @@ from __future__ import annotations
 class RuleError(ValueError):
     """A rule is not valid; the frontend that holds it must not be loaded.
 
-    ``message`` says what is wrong, ``route`` is the name of the route (empty when the rule stood alone),
-    ``rule`` its raw text, ``position`` the offset in characters at which the trouble starts, ``expected``
-    what would be right and ``nearest`` the matcher name that was probably meant (both may be empty).
+    ``message`` says what is wrong, ``route`` is the name of the route (empty when the rule stood
+    alone), ``rule`` its raw text, ``position`` the offset in characters at which the trouble
+    starts, ``expected`` what would be right and ``nearest`` the matcher name that was probably
+    meant (both may be empty).
     """
 
     def __init__(
@@ -21,6 +22,7 @@ class RuleError(ValueError):
         nearest: str = "",
         route: str = "",
     ) -> None:
+        """Keep everything; see the class."""
         super().__init__(message)
         self.message = message
         self.rule = rule
@@ -41,5 +43,5 @@ class RuleError(ValueError):
 
 
 def shorten(text: str, limit: int = 120) -> str:
-    """Return ``text``, or its beginning and three dots when it is longer than ``limit`` characters."""
+    """Return ``text``, cut to ``limit`` characters that end with three dots if it is longer."""
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,7 +1,7 @@
 """User-written regular expressions, on RE2: linear time, and the syntax that Traefik 1.7 (Go) uses.
 
-Subjects are bytes as they come off the wire. Go reads a byte that is not valid UTF-8 as one U+FFFD, RE2
-would match it with nothing; so such a subject is translated first, one U+FFFD a byte.
+Subjects are bytes as they come off the wire. Go reads a byte that is not valid UTF-8 as one U+FFFD,
+RE2 would match it with nothing; so such a subject is translated first, one U+FFFD a byte.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ class Expression:
     __slots__ = ("_match", "pattern")
 
     def __init__(self, pattern: str) -> None:
+        """Compile ``pattern``; raises `ExpressionError`."""
         self.pattern = pattern
-        # The wrapper's own search() builds a generator and a match object: three times the cost of the
-        # match itself, and this is on the request path.
+        # The wrapper's own search() builds a generator and a match object: three times the cost of
+        # the match itself, and this is on the request path.
         self._match = _compile(pattern, capture=False)._regexp.Match
 
     def matches(self, subject: bytes) -> bool:
@@ -103,13 +104,14 @@ def as_go_text(subject: bytes) -> tuple[str, str]:
 class Replacement:
     """``ReplacePathRegex``: an expression and what each of its matches becomes.
 
-    The template is Go's: ``$1``, ``${1}``, ``$name``, ``$$``; a name is as long as it can be, so ``$1x``
-    is the (empty) group named ``1x``; a ``$`` that names nothing stays.
+    The template is Go's: ``$1``, ``${1}``, ``$name``, ``$$``; a name is as long as it can be, so
+    ``$1x`` is the (empty) group named ``1x``; a ``$`` that names nothing stays.
     """
 
     __slots__ = ("_expression", "_pieces", "pattern", "template")
 
     def __init__(self, pattern: str, template: str) -> None:
+        """Compile ``pattern`` and read ``template``; raises `ExpressionError`."""
         self.pattern = pattern
         self.template = template
         self._expression = _compile(pattern, capture=True)

@@ -1,7 +1,7 @@
 """Cuts a rule into elements: ``Host: a.example, b.example; PathPrefix:/x``.
 
-The steps and their oddities are those of Traefik 1.7: nothing can be quoted, empty pieces vanish, runs of
-``:`` collapse. So a value never holds ``,``, ``;`` or ``::``.
+The steps and their oddities are those of Traefik 1.7: nothing can be quoted, empty pieces vanish,
+runs of ``:`` collapse. So a value never holds ``,``, ``;`` or ``::``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ WHITE_SPACE = (
 """What Go's ``strings.TrimSpace`` trims; ``str.strip()`` would also take U+001C to U+001F."""
 
 MAX_RULE_BYTES = 1 << 20
-"""Longest rule that is read. Far above anything written by hand; bounds what a hostile store can cost."""
+"""Longest rule that is read: far above anything real, it bounds what a hostile store can cost."""
 
 
 class Element(Struct, frozen=True, gc=False):
-    """One element of a rule: its name, its trimmed values, and where its text starts in the rule."""
+    """One element of a rule: its name, its trimmed values, and where it starts in the rule."""
 
     name: str
     values: tuple[str, ...]

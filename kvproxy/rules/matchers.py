@@ -1,8 +1,8 @@
 """The matchers: each asks one question about a request.
 
-``test`` answers `NO`, `YES`, or `REDIRECT`: yes, but the request has to be sent to the same path with its
-trailing slash added or taken away first. Values that are not valid match nothing and are left out when
-the matcher is built, so a matcher may be one that never says yes.
+``test`` answers `NO`, `YES`, or `REDIRECT`: yes, but the request has to be sent to the same path
+with its trailing slash added or taken away first. Values that are not valid match nothing and are
+left out when the matcher is built, so a matcher may be one that never says yes.
 """
 
 from __future__ import annotations
@@ -30,25 +30,37 @@ REDIRECT = 2
 
 
 class RequestFacts(Protocol):
-    """What matchers ask of a request.
-
-    ``canonical_host``: see `canonical_host`; ``host_name``: the Host without port and brackets, case kept;
-    ``path``: percent-decoded; ``query_values``: first value of each decoded parameter; ``headers``: values
-    by lower-case name, without ``Host``.
-    """
+    """What matchers ask of a request."""
 
     @property
-    def method(self) -> bytes: ...
+    def method(self) -> bytes:
+        """The method as sent."""
+        ...
+
     @property
-    def path(self) -> bytes: ...
+    def path(self) -> bytes:
+        """The percent-decoded path."""
+        ...
+
     @property
-    def canonical_host(self) -> bytes: ...
+    def canonical_host(self) -> bytes:
+        """The host as the function `canonical_host` makes it."""
+        ...
+
     @property
-    def host_name(self) -> bytes: ...
+    def host_name(self) -> bytes:
+        """The host without port and brackets, case kept."""
+        ...
+
     @property
-    def query_values(self) -> Mapping[bytes, bytes]: ...
+    def query_values(self) -> Mapping[bytes, bytes]:
+        """First value of each decoded parameter."""
+        ...
+
     @property
-    def headers(self) -> Mapping[bytes, Sequence[bytes]]: ...
+    def headers(self) -> Mapping[bytes, Sequence[bytes]]:
+        """Values by lower-case name, without ``Host``."""
+        ...
 
 
 def host_name(host: bytes) -> bytes:
@@ -65,8 +77,8 @@ def host_name(host: bytes) -> bytes:
 def canonical_host(host: bytes) -> bytes:
     """Return the one spelling of a Host value under which routes are looked up.
 
-    Port and brackets removed, ASCII lower case, IPv6 addresses in their shortest form. A trailing dot
-    stays, as in Traefik 1.7.
+    Port and brackets removed, ASCII lower case, IPv6 addresses in their shortest form. A trailing
+    dot stays, as in Traefik 1.7.
     """
     if b":" not in host:
         return host.lower()
@@ -90,6 +102,7 @@ class Matcher:
     __slots__ = ("element",)
 
     def __init__(self, element: Element) -> None:
+        """Keep the text."""
         self.element = element
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
@@ -107,6 +120,7 @@ class HostMatcher(Matcher):
     __slots__ = ("hosts",)
 
     def __init__(self, element: Element, warnings: list[str]) -> None:
+        """Read the names; complain in ``warnings``."""
         super().__init__(element)
         hosts = []
         for value in element.values:
@@ -123,9 +137,11 @@ class HostMatcher(Matcher):
         self.hosts = tuple(hosts)
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
+        """See `Matcher.test`."""
         return YES if request.canonical_host in self.hosts else NO
 
     def observed(self, request: RequestFacts) -> str:
+        """See `Matcher.observed`."""
         return _text(request.canonical_host)
 
 
@@ -150,12 +166,14 @@ def _is_address(host: bytes) -> bool:
 class HostRegexpMatcher(Matcher):
     """``HostRegexp``: a template, in any case, covers the whole host name.
 
-    ``hosts`` are the values without a variable, compared as `HostMatcher` does; ``expressions`` the rest.
+    ``hosts`` are the values without a variable, compared as `HostMatcher` does; ``expressions`` the
+    rest.
     """
 
     __slots__ = ("expressions", "hosts")
 
     def __init__(self, element: Element, warnings: list[str], taken: set[str]) -> None:
+        """Read the names; complain in ``warnings``. ``taken``: variables of queries before it."""
         super().__init__(element)
         hosts: list[bytes] = []
         expressions: list[Expression] = []
@@ -175,6 +193,7 @@ class HostRegexpMatcher(Matcher):
         self.expressions = tuple(expressions)
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
+        """See `Matcher.test`."""
         if self.hosts and request.canonical_host in self.hosts:
             return YES
         name = request.host_name
@@ -184,18 +203,28 @@ class HostRegexpMatcher(Matcher):
         return NO
 
     def observed(self, request: RequestFacts) -> str:
+        """See `Matcher.observed`."""
         return _text(request.host_name)
 
 
 class PathPattern:
     """One value of a path matcher.
 
-    ``exact``: the whole path is covered, else its beginning. ``prefix``: bytes with which every matching
-    path begins (without the trailing slash of an exact value). ``literal``: ``prefix`` says it all, there
-    is no expression. ``slash``: the value ends with ``/``.
+    ``exact``: the whole path is covered, else its beginning. ``prefix``: bytes with which every
+    matching path begins (without the trailing slash of an exact value). ``literal``: ``prefix``
+    says it all, there is no expression. ``slash``: the value ends with ``/``.
     """
 
-    __slots__ = ("_keeping", "_template", "_tolerant", "exact", "literal", "prefix", "slash", "text")
+    __slots__ = (
+        "_keeping",
+        "_template",
+        "_tolerant",
+        "exact",
+        "literal",
+        "prefix",
+        "slash",
+        "text",
+    )
 
     def __init__(self, text: str, exact: bool, taken: set[str]) -> None:
         """Read ``text``; raises `TemplateError`. ``taken``: variable names of queries before it."""
@@ -216,7 +245,8 @@ class PathPattern:
         template = Template(text[:-1] if exact and self.slash else text, PATH_VARIABLE)
         _check_names(template, taken)
         self.literal = False
-        # Go's regexp takes an undecodable byte for U+FFFD, so bytes can be compared only before one.
+        # Go's regexp takes an undecodable byte for U+FFFD, so bytes can be compared only before
+        # one.
         self.prefix = template.prefix.partition("\ufffd")[0].encode()
         self._template = template
         self._tolerant = template.compile("^", "/?$" if exact else "")
@@ -250,13 +280,12 @@ class PathPattern:
 
 
 class PathMatcher(Matcher):
-    """``Path``, ``PathPrefix`` and the strip elements: the first of ``patterns`` that fits decides."""
+    """``Path``, ``PathPrefix`` and their strip forms: the first pattern that fits decides."""
 
     __slots__ = ("patterns",)
 
-    def __init__(
-        self, element: Element, exact: bool, warnings: list[str], taken: set[str]
-    ) -> None:
+    def __init__(self, element: Element, exact: bool, warnings: list[str], taken: set[str]) -> None:
+        """Read the values; complain in ``warnings``. ``taken``: variables of queries before it."""
         super().__init__(element)
         patterns = []
         for value in element.values:
@@ -272,6 +301,7 @@ class PathMatcher(Matcher):
         return min([len(pattern.prefix) for pattern in self.patterns], default=0)
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
+        """See `Matcher.test`."""
         path = request.path
         for pattern in self.patterns:
             outcome = pattern.test(path, keep_trailing_slash)
@@ -280,22 +310,26 @@ class PathMatcher(Matcher):
         return NO
 
     def observed(self, request: RequestFacts) -> str:
+        """See `Matcher.observed`."""
         return _text(request.path)
 
 
 class MethodMatcher(Matcher):
-    """``Method``: the method, exactly as sent, is one of ``methods`` (the configured in upper case)."""
+    """``Method``: the method, exactly as sent, is one of ``methods`` (made upper case)."""
 
     __slots__ = ("methods",)
 
     def __init__(self, element: Element) -> None:
+        """Read the methods."""
         super().__init__(element)
         self.methods = tuple([value.upper().encode() for value in element.values])
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
+        """See `Matcher.test`."""
         return YES if request.method in self.methods else NO
 
     def observed(self, request: RequestFacts) -> str:
+        """See `Matcher.observed`."""
         return _text(request.method)
 
 
@@ -305,10 +339,12 @@ class HeadersMatcher(Matcher):
     __slots__ = ("pairs",)
 
     def __init__(self, element: Element, pairs: Mapping[str, str]) -> None:
+        """``pairs``: name to value, both as written."""
         super().__init__(element)
         self.pairs = tuple([(key.lower().encode(), value.encode()) for key, value in pairs.items()])
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
+        """See `Matcher.test`."""
         headers = request.headers
         for name, wanted in self.pairs:
             values = headers.get(name)
@@ -317,6 +353,7 @@ class HeadersMatcher(Matcher):
         return YES
 
     def observed(self, request: RequestFacts) -> str:
+        """See `Matcher.observed`."""
         return _named_values(request, [name for name, _ in self.pairs])
 
 
@@ -337,6 +374,7 @@ class HeadersRegexpMatcher(Matcher):
         self.pairs = tuple(compiled)
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
+        """See `Matcher.test`."""
         headers = request.headers
         for name, expression in self.pairs:
             for value in headers.get(name, ()):
@@ -347,6 +385,7 @@ class HeadersRegexpMatcher(Matcher):
         return YES
 
     def observed(self, request: RequestFacts) -> str:
+        """See `Matcher.observed`."""
         return _named_values(request, [name for name, _ in self.pairs])
 
 
@@ -362,6 +401,7 @@ class QueryMatcher(Matcher):
     def __init__(
         self, element: Element, pairs: Sequence[tuple[str, str]], warnings: list[str]
     ) -> None:
+        """``pairs``: name and value, as written; complain in ``warnings``."""
         super().__init__(element)
         compiled: list[tuple[bytes, bytes | None, Expression | None]] = []
         names: list[str] = []
@@ -382,6 +422,7 @@ class QueryMatcher(Matcher):
         self.names = tuple(names)
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
+        """See `Matcher.test`."""
         if not self.satisfiable:
             return NO
         values = request.query_values
@@ -397,6 +438,7 @@ class QueryMatcher(Matcher):
         return YES
 
     def observed(self, request: RequestFacts) -> str:
+        """See `Matcher.observed`."""
         values = request.query_values
         names = [name for name, _, _ in self.pairs]
         return "&".join(

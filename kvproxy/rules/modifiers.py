@@ -1,7 +1,7 @@
 """The modifiers: what a frontend's rule does to the path after the frontend was chosen.
 
-Always in the order of Traefik 1.7, whatever the order in the rule: strip by template, strip literal,
-``AddPrefix``, ``ReplacePathRegex``, ``ReplacePath``.
+Always in the order of Traefik 1.7, whatever the order in the rule: strip by template, strip
+literal, ``AddPrefix``, ``ReplacePathRegex``, ``ReplacePath``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _VALID_RAW = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:@\[\]/%]*")
 class Modified(Struct, frozen=True):
     """A path after the modifiers.
 
-    ``path``: decoded, always with a leading slash. ``raw_path``: its spelling on the wire when that is kept,
-    else empty: encode ``path`` then. ``headers``: lines to add to the request, in order.
+    ``path``: decoded, always with a leading slash. ``raw_path``: its spelling on the wire when that
+    is kept, else empty: encode ``path`` then. ``headers``: lines to add to the request, in order.
     """
 
     path: bytes
@@ -37,8 +37,9 @@ class Modifiers(Struct, frozen=True, gc=False, kw_only=True):
     """The modifiers of one frontend; false when there is none.
 
     ``strip_templates``: expressions anchored at the start, in the order in which they are tried;
-    ``strips``: literal prefixes likewise. ``strip`` tells an element with no usable value (it never lets a
-    request through) from no element at all. ``add_prefix`` and ``replace_path`` begin with a slash.
+    ``strips``: literal prefixes likewise. ``strip`` tells an element with no usable value (it never
+    lets a request through) from no element at all. ``add_prefix`` and ``replace_path`` begin with a
+    slash.
     """
 
     strip_template: bool = False
@@ -56,10 +57,10 @@ class Modifiers(Struct, frozen=True, gc=False, kw_only=True):
     def apply(self, path: bytes, raw_path: bytes) -> Modified | None:
         """Return the modified path; None: answer with the default 404.
 
-        None when a strip element finds nothing to strip (as Traefik 1.7), and when the modifiers made a
-        ``.`` or ``..`` segment that the request had not, which would leave the routed part of the server.
-        Query strings are none of its business. Header values are the path at that moment, control
-        characters percent-encoded.
+        None when a strip element finds nothing to strip (as Traefik 1.7), and when the modifiers
+        made a ``.`` or ``..`` segment that the request had not, which would leave the routed part
+        of the server. Query strings are none of its business. Header values are the path at that
+        moment, control characters percent-encoded.
         """
         original = path
         headers: list[tuple[bytes, bytes]] = []

@@ -1,7 +1,7 @@
 """Reads the rules of a frontend: ``{"main": "Host:example.com;PathPrefix:/x"}``.
 
-All elements of all routes must match. What Traefik 1.7 refuses raises `RuleError`; what it loads although
-a value can never match loads here as well, with a warning.
+All elements of all routes must match. What Traefik 1.7 refuses raises `RuleError`; what it loads
+although a value can never match loads here as well, with a warning.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class FrontendRule(Struct, frozen=True, gc=False):
     """All routes of one frontend, compiled.
 
-    ``elements``: every element as written, routes by name; ``matchers`` must all say yes, none means every
-    request; ``length``: summed bytes of the raw rules, the priority of a frontend that sets none;
-    ``warnings``: what loads but does not do what it seems to.
+    ``elements``: every element as written, routes by name; ``matchers`` must all say yes, none
+    means every request; ``length``: summed bytes of the raw rules, the priority of a frontend that
+    sets none; ``warnings``: what loads but does not do what it seems to.
     """
 
     elements: tuple[Element, ...]
@@ -136,7 +136,7 @@ class _Builder:
         self.elements.append(element)
         try:
             take(self, element)
-        except _Refused as refused:
+        except _RefusedError as refused:
             raise RuleError(
                 f"`{element.name}`: {refused.message}",
                 rule=rule,
@@ -191,7 +191,7 @@ class _Builder:
     def query(self, element: Element) -> None:
         parts = [part for value in element.values for part in value.split("=")]
         if len(parts) % 2:
-            raise _Refused(
+            raise _RefusedError(
                 f"{len(parts)} parts do not make pairs", "`key=value`, several separated by `,`"
             )
         pairs = list(zip(parts[::2], parts[1::2], strict=True))
@@ -255,8 +255,8 @@ class _Builder:
         for value in element.values:
             if "{" in value:
                 self.warnings.append(
-                    f"`{element.name}`: {value!r} matches as a template, but only its literal text is "
-                    f"stripped: use `{element.name}Regex`"
+                    f"`{element.name}`: {value!r} matches as a template, but only its literal "
+                    f"text is stripped: use `{element.name}Regex`"
                 )
 
     def _strip_template(self, element: Element) -> None:
@@ -286,21 +286,22 @@ class _Builder:
     def _last(self, element: Element) -> str:
         if len(element.values) > 1:
             self.warnings.append(
-                f"`{element.name}`: of {len(element.values)} values separated by `,` only the last is used"
+                f"`{element.name}`: of {len(element.values)} values separated by `,` "
+                "only the last is used"
             )
         return element.values[-1]
 
     def _pairs(self, element: Element) -> dict[str, str]:
         values = element.values
         if len(values) % 2:
-            raise _Refused(
+            raise _RefusedError(
                 f"{len(values)} values do not make pairs",
                 f"`{element.name}:name,value`, several pairs separated by `,`",
             )
         return dict(zip(values[::2], values[1::2], strict=True))
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """An element that the reference product refuses."""
 
     def __init__(self, message: str, expected: str) -> None:

@@ -23,8 +23,9 @@ class TemplateError(ValueError):
 class Template:
     """A template that has been checked: its literal beginning and its expression.
 
-    ``literal`` is the whole text when there is no variable, else None. ``prefix`` is the text before the
-    first variable. ``pattern`` is the whole as RE2, without anchors; ``names`` are the variables' names.
+    ``literal`` is the whole text when there is no variable, else None. ``prefix`` is the text
+    before the first variable. ``pattern`` is the whole as RE2, without anchors; ``names`` are the
+    variables' names.
     """
 
     __slots__ = ("literal", "names", "pattern", "prefix", "text")
