@@ -220,14 +220,3 @@ def test_dial_timeout_is_kept(table: CaseTable) -> None:
     started = time.monotonic()
     table.run(case)
     assert 0.25 < time.monotonic() - started < 1.5
-
-
-def test_e06_a_reset_request_reached_the_server_only_once(table: CaseTable) -> None:
-    """A POST is never sent twice, whatever happens to the connection."""
-    case = next(case for case in CASES if case.identity == "8.5-stale-connection-post")
-    table.proxy_of(case)
-    before = len(table.servers["stale-post"].requests)
-    assert before in (0, 2), "the row was run whole or not at all"
-    if not before:
-        table.run(case)
-    assert len(table.servers["stale-post"].requests) == 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 from tests.support.deadline import wait_until
-from tests.support.http_client import Response, parse_fields
+from tests.support.http_client import RawConnection, Response, parse_fields
 
 if TYPE_CHECKING:
     import ssl
@@ -412,6 +412,42 @@ def echoed(response: Response) -> ServerRequest:
         request.head,
         body,
     )
+
+
+class ManualServer:
+    """A listener whose connections the test itself serves, one step after the other."""
+
+    def __init__(self, receive_buffer: int | None = None) -> None:
+        """Listen on a free port; ``receive_buffer`` limits the kernel's buffer (bytes)."""
+        self._listener = socket.socket()
+        if receive_buffer is not None:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(64)
+        self.port: int = self._listener.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """The URL that goes into a configuration."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def accept(self, seconds: float = 5.0) -> RawConnection:
+        """Return the next connection; TimeoutError when none comes."""
+        self._listener.settimeout(seconds)
+        accepted, _ = self._listener.accept()
+        return RawConnection.over(accepted, seconds)
+
+    def nobody_connects(self, seconds: float) -> bool:
+        """Tell whether no connection comes within ``seconds``."""
+        try:
+            self.accept(seconds).close()
+        except TimeoutError:
+            return True
+        return False
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._listener.close()
 
 
 class ReservedPort:

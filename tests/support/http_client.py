@@ -114,14 +114,30 @@ class RawConnection:
         receive_buffer: int | None = None,
     ) -> None:
         """Connect to ``port`` of this machine; ``receive_buffer``: the kernel's buffer in bytes."""
-        self.socket = socket.socket()
+        connecting = socket.socket()
         if receive_buffer is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connecting.settimeout(seconds)
+        try:
+            connecting.connect(("127.0.0.1", port))
+        except OSError:
+            connecting.close()
+            raise
+        self._adopt(connecting, seconds)
+
+    def _adopt(self, connected: socket.socket, seconds: float) -> None:
+        self.socket = connected
         self.socket.settimeout(seconds)
-        self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.seconds = seconds
         self.pending = b""
+
+    @classmethod
+    def over(cls, connected: socket.socket, seconds: float = DEFAULT_SECONDS) -> Self:
+        """Return a connection over a socket that is connected already."""
+        connection = cls.__new__(cls)
+        connection._adopt(connected, seconds)
+        return connection
 
     def __enter__(self) -> Self:
         """Return the connection itself."""
@@ -165,6 +181,14 @@ class RawConnection:
         """Send a whole request and return its final answer."""
         self.send(data)
         return self.read_response(head_only=data.startswith(b"HEAD "))
+
+    def read_until(self, mark: bytes) -> bytes:
+        """Read up to and including ``mark``."""
+        end = time.monotonic() + self.seconds
+        while mark not in self.pending:
+            self._more(end)
+        before, _, self.pending = self.pending.partition(mark)
+        return before + mark
 
     def _receive(self, end: float) -> bytes:
         self.socket.settimeout(max(0.001, end - time.monotonic()))
