@@ -17,7 +17,8 @@ LATENCY_BOUNDS = (0.1, 0.3, 1.2, 5.0)
 """Upper bounds of the latency histogram, seconds (the default buckets of Traefik 1.7)."""
 
 COUNTER_CELLS = 7 + len(LATENCY_BOUNDS) + 1
-"""Cells 1-5: answers by status class; 6: summed seconds; from 7 on: histogram (first cell left implicit)."""
+"""Cells 1-5: answers by status class; 6: summed seconds; from 7 on: histogram (first cell left
+implicit)."""
 
 
 class Balancer:
@@ -48,7 +49,8 @@ def balancer_signature(servers: Sequence[Server], weights: Sequence[int]) -> tup
 class Chain:
     """The compiled way of a request through one frontend on one entry point.
 
-    ``direct``: nothing but forwarding is to be done. ``single``: the only server, when there is no choice.
+    ``direct``: nothing but forwarding is to be done. ``single``: the only server, when there is
+    no choice.
     """
 
     __slots__ = (

@@ -1,7 +1,10 @@
-"""The connection of an HTTP/1.1 client: reads requests, routes them, streams bodies, writes answers.
+"""The connection of an HTTP/1.1 client: reads requests, routes them, streams bodies, writes
+answers.
 
-This is the request path. The common request (plain path, no body, a pooled server connection) costs one scan of its
-head, one dictionary look-up, one send; everything else is in the methods below `ClientConnection.data_received`.
+This is the request path. The common request (plain path, no body, a pooled server connection)
+costs one scan of its
+head, one dictionary look-up, one send; everything else is in the methods below
+`ClientConnection.data_received`.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from kvproxy.http.chunked import ChunkedError, ChunkedReader
 from kvproxy.http.scan import (
@@ -72,7 +75,8 @@ SWITCHING_REFUSED = (400, ((b"Sec-Websocket-Version", b"13"),))
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client; serves its requests one after the other. Implements the exchange of `upstream`."""
+    """One client; serves its requests one after the other. Implements the exchange of
+    `upstream`."""
 
     __slots__ = (
         "_body",
@@ -191,9 +195,11 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = now + LINGER_SECONDS
 
     def drain(self, now: float) -> None:
-        """Announce the close with the next answer; close at once only what has been idle for a while.
+        """Announce the close with the next answer; close at once only what has been idle for a
+        while.
 
-        A client in full swing may have its next request on the way: closing under it would lose that request.
+        A client in full swing may have its next request on the way: closing under it would lose
+        that request.
         """
         self.flags &= ~KEEP_ALIVE
         idle_since = self.deadline - self._listener.idle_seconds
@@ -219,13 +225,19 @@ class ClientConnection(asyncio.Protocol):
             self._panic()
 
     def _receive_head(self, data: bytes) -> None:
-        """Take bytes that begin (or go on with) a request head; start the request when it is complete."""
+        """Take bytes that begin (or go on with) a request head; start the request when it is
+        complete."""
         listener = self._listener
         if self._buffer:
-            # Scanning again is only worth it when the head may have ended: bounds the cost of tiny reads.
+            # Scanning again is only worth it when the head may have ended: bounds the cost of
+            # tiny reads.
             ended = b"\r\n\r\n" in self._buffer[-3:] + data
             data = self._buffer + data
-            if not ended and len(data) < listener.maximum_head_bytes and self._phase == READING_HEAD:
+            if (
+                not ended
+                and len(data) < listener.maximum_head_bytes
+                and self._phase == READING_HEAD
+            ):
                 self._buffer = data
                 return
             self._buffer = b""
@@ -233,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
         if result.__class__ is not tuple:
             self._no_head(data, cast("int | None", result))
             return
-        head, host, target, flags, length, end = cast("tuple[bytes, bytes, bytes, int, int, int]", result)
+        head, host, target, flags, length, end = result
         self._phase = ACTIVE
         self._started = now = monotonic()
         self.deadline = now + listener.answer_seconds
@@ -254,13 +266,15 @@ class ClientConnection(asyncio.Protocol):
 
         index = listener.index
         bucket = index.hosts.get(host)
+        chain: Chain | None = None
         if (
             bucket is not None
-            and bucket.only_priority > index.floating_priority
             and flags & DIRECT_MASK == PLAIN_PATH
-            and (chain := bucket.only).direct  # type: ignore[union-attr]
+            and bucket.only_priority > index.floating_priority
             and not listener.internal
         ):
+            chain = bucket.only
+        if chain is not None and chain.direct:
             if host != self._forwarded_host:
                 self._forwarded_host = host
                 self._forwarded = self._lines.plain(host)
@@ -277,7 +291,9 @@ class ClientConnection(asyncio.Protocol):
             return
         self._server = server
         prefix = head + forwarded
-        out = prefix + (server.host_line if not chain.pass_host or not host else b"Host: %b\r\n\r\n" % host)
+        out = prefix + (
+            server.host_line if not chain.pass_host or not host else b"Host: %b\r\n\r\n" % host
+        )
         if len(data) > end:
             self._buffer = data[end:]
         idle = server.idle
@@ -330,7 +346,8 @@ class ClientConnection(asyncio.Protocol):
     ) -> tuple[Chain, bytes, bytes] | None:
         """Find the frontend, apply its modifiers and merge forwarded headers.
 
-        Returns the chain, the outgoing head and the forwarded lines; None when the request has been answered here.
+        Returns the chain, the outgoing head and the forwarded lines; None when the request has
+        been answered here.
         """
         listener = self._listener
         flags = self.flags
@@ -404,11 +421,14 @@ class ClientConnection(asyncio.Protocol):
         else:
             forwarded = self._lines.plain(host)
         if flags & EXPECT:
-            self._expect_timer = asyncio.get_running_loop().call_later(EXPECT_SECONDS, self._continue)
+            self._expect_timer = asyncio.get_running_loop().call_later(
+                EXPECT_SECONDS, self._continue
+            )
         return chain, head, forwarded + added
 
     async def _dial(self, prefix: bytes, chain: Chain, server: Server) -> None:
-        """Open a connection to the server (or, with retry, to the next ones) and send the request."""
+        """Open a connection to the server (or, with retry, to the next ones) and send the
+        request."""
         attempts = chain.attempts
         while True:
             try:
@@ -580,7 +600,8 @@ class ClientConnection(asyncio.Protocol):
             self._answer_text(status, close=self.sending)
 
     def response_stale(self) -> bool:
-        """Send the request once more on a new connection, if that is safe (specification section 8.5)."""
+        """Send the request once more on a new connection, if that is safe (specification section
+        8.5)."""
         prefix, self._prefix = self._prefix, b""
         if not prefix or self._phase != ACTIVE or self._response_status:
             return False
@@ -682,7 +703,8 @@ class ClientConnection(asyncio.Protocol):
         unread = self.sending or bool(self._buffer)
         self._buffer = b""
         if unread and self._descriptor >= 0 and not self._write_paused:
-            # Closing with unread bytes would reset the connection and may destroy the answer on its way.
+            # Closing with unread bytes would reset the connection and may destroy the answer on
+            # its way.
             self.deadline = now + LINGER_SECONDS
             self._resume_reading()
             self.transport.write_eof()
@@ -691,7 +713,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     def _take_next(self) -> None:
-        """Start the next pipelined request in a turn of its own: bounds recursion, lets others go first."""
+        """Start the next pipelined request in a turn of its own: bounds recursion, lets others
+        go first."""
         self._phase = ACTIVE
         asyncio.get_running_loop().call_soon(self._start_next)
 
@@ -727,7 +750,9 @@ def has_host(head: bytes) -> bool:
     return b"\nhost:" in head[:65536].lower()
 
 
-def valid_handshake(view: Any) -> bool:
+def valid_handshake(view: RequestView) -> bool:
     """Check a WebSocket handshake (RFC 6455 section 4.2.1)."""
     headers = view.headers
-    return bool(headers.get(b"sec-websocket-key")) and headers.get(b"sec-websocket-version") == [b"13"]
+    return bool(headers.get(b"sec-websocket-key")) and headers.get(b"sec-websocket-version") == [
+        b"13"
+    ]

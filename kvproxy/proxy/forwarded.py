@@ -1,6 +1,8 @@
-"""The ``X-Forwarded-*`` headers: whom to believe, and what servers are told (specification section 8.3).
+"""The ``X-Forwarded-*`` headers: whom to believe, and what servers are told (specification
+section 8.3).
 
-Trust is decided by the peer address alone. Traefik 1.7 also trusts any client that lists a trusted address in its own
+Trust is decided by the peer address alone. Traefik 1.7 also trusts any client that lists a
+trusted address in its own
 ``X-Forwarded-For``, which lets everybody claim trust; that is not copied (docs/compatibility.md).
 """
 
@@ -36,10 +38,13 @@ class Trust:
     __slots__ = ("_everybody", "_networks")
 
     def __init__(self, settings: ForwardedHeaders | None) -> None:
-        """``settings`` None means everybody, the default of Traefik 1.7. Raises ValueError on a bad network."""
+        """``settings`` None means everybody, the default of Traefik 1.7. Raises ValueError on a
+        bad network."""
         self._everybody = settings is None or settings.insecure
         self._networks: Sequence[IPv4Network | IPv6Network] = (
-            () if settings is None else [ip_network(text, strict=False) for text in settings.trusted_ips]
+            ()
+            if settings is None
+            else [ip_network(text, strict=False) for text in settings.trusted_ips]
         )
 
     def includes(self, address: str) -> bool:
@@ -73,12 +78,14 @@ class ForwardedLines:
     __slots__ = ("_peer", "_prefix", "_scheme", "_server")
 
     def __init__(self, peer: bytes, scheme: bytes, server_name: bytes) -> None:
-        """``peer``: client address without zone; ``scheme``: http or https; ``server_name``: this machine."""
+        """``peer``: client address without zone; ``scheme``: http or https; ``server_name``:
+        this machine."""
         self._peer = peer
         self._scheme = scheme
         self._server = server_name
         self._prefix = (
-            b"X-Forwarded-For: %b\r\nX-Real-Ip: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Server: %b\r\n"
+            b"X-Forwarded-For: %b\r\nX-Real-Ip: %b\r\n"
+            b"X-Forwarded-Proto: %b\r\nX-Forwarded-Server: %b\r\n"
             % (peer, peer, scheme, server_name)
         )
 
@@ -91,13 +98,15 @@ class ForwardedLines:
     def merged(self, host: bytes, headers: dict[bytes, list[bytes]], trusted: bool) -> bytes:
         """Return the lines for a request with forwarded headers, believed or not.
 
-        ``headers``: lower-case name to values, of the whole request head. Names of the family that the
+        ``headers``: lower-case name to values, of the whole request head. Names of the family
+        that the
         proxy does not write are kept, except that the untrusted cannot set those in `UNTRUSTED`.
         """
         kept = [
             b"%b: %b\r\n" % (name.title(), value)
             for name, values in headers.items()
-            if name.startswith(b"x-forwarded-") and name not in (OVERWRITTEN if trusted else UNTRUSTED)
+            if name.startswith(b"x-forwarded-")
+            and name not in (OVERWRITTEN if trusted else UNTRUSTED)
             for value in values
         ]
         if not trusted:

@@ -1,4 +1,5 @@
-"""An entry point in a worker: its sockets, its connections, its limits and the index of its routes."""
+"""An entry point in a worker: its sockets, its connections, its limits and the index of its
+routes."""
 
 from __future__ import annotations
 
@@ -24,10 +25,12 @@ HEAD_SECONDS = 60.0
 """Bound for a request head when ``respondingTimeouts.readTimeout`` is not set."""
 
 STALL_SECONDS = 60.0
-"""Bound for a request body that does not move when ``respondingTimeouts.readTimeout`` is not set."""
+"""Bound for a request body that does not move when ``respondingTimeouts.readTimeout`` is not
+set."""
 
 ANSWER_SECONDS = 3600.0
-"""Bound for a server that does not answer, or an answer that does not move, when nothing shorter is set."""
+"""Bound for a server that does not answer, or an answer that does not move, when nothing shorter
+is set."""
 
 CLIENT_KEEP_ALIVE_SECONDS = 180
 """TCP keep-alive of clients (specification section 8.10)."""
@@ -91,7 +94,8 @@ class Listener:
         self._servers.clear()
 
     def drain(self) -> None:
-        """Close idle connections, and busy ones after their request; to be called again until all are gone."""
+        """Close idle connections, and busy ones after their request; to be called again until
+        all are gone."""
         now = monotonic()
         for connection in list(self.connections):
             connection.drain(now)
@@ -131,4 +135,3 @@ class Listener:
     def busy(self) -> int:
         """How many connections have a request in progress or a tunnel open."""
         return sum(not connection.idle for connection in self.connections)
-

@@ -1,6 +1,8 @@
-"""The plan of a worker: compiled frontends and backends of one generation, and the step to the next.
+"""The plan of a worker: compiled frontends and backends of one generation, and the step to the
+next.
 
-A step compiles what the delta names, beside the running plan, in slices between which requests are served; then each
+A step compiles what the delta names, beside the running plan, in slices between which requests
+are served; then each
 entry point's index is swapped by one assignment. What did not change keeps its very objects.
 """
 
@@ -18,12 +20,13 @@ from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.proxy.chain import COUNTER_CELLS, Balancer, Chain, balancer_signature
 from kvproxy.proxy.server import Server
 from kvproxy.routing.index import IndexedRoute
-from kvproxy.rules.parser import FrontendRule, RuleError, parse_rules
+from kvproxy.rules.errors import RuleError
+from kvproxy.rules.parser import FrontendRule, parse_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kvproxy.model.dynamic import Backend, Frontend
+    from kvproxy.model.dynamic import Frontend
     from kvproxy.model.messages import Apply, BackendEntry, EntryKey, FrontendEntry
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.proxy.listener import Listener
@@ -35,7 +38,7 @@ SLICE_SECONDS = 0.002
 """How long requests wait at most for a step of the plan."""
 
 
-class UnknownBase(Exception):
+class UnknownBaseError(Exception):
     """The delta starts from a generation that this worker does not hold."""
 
 
@@ -44,7 +47,9 @@ class BackendPlan:
 
     __slots__ = ("counters", "entry", "servers", "weights")
 
-    def __init__(self, entry: BackendEntry, servers: list[Server], weights: list[int], counters: list[float]) -> None:
+    def __init__(
+        self, entry: BackendEntry, servers: list[Server], weights: list[int], counters: list[float]
+    ) -> None:
         """``servers`` and ``weights`` are parallel; ``counters`` outlive changes of the backend."""
         self.entry = entry
         self.servers = servers
@@ -82,7 +87,9 @@ class Plan:
         self._listeners = listeners
         self._users: dict[EntryKey, set[EntryKey]] = {}
         self._servers: dict[tuple[str, str, str], Server] = {}
-        self._balancers: WeakValueDictionary[tuple[str, str, bytes], Balancer] = WeakValueDictionary()
+        self._balancers: WeakValueDictionary[tuple[str, str, bytes], Balancer] = (
+            WeakValueDictionary()
+        )
         self._digest_sum = 0
 
     @property
@@ -93,11 +100,14 @@ class Plan:
     async def apply(self, parts: list[Apply]) -> list[str]:
         """Go to the generation of ``parts``; returns what could not be compiled.
 
-        Raises `UnknownBase` when the parts start from another generation; then nothing changed.
+        Raises `UnknownBaseError` when the parts start from another generation; then nothing
+        changed.
         """
         first = parts[0]
         if first.base not in (-1, self.generation):
-            raise UnknownBase(f"generation {first.generation} is based on {first.base}, not on {self.generation}")
+            raise UnknownBaseError(
+                f"generation {first.generation} is based on {first.base}, not on {self.generation}"
+            )
         step = _Step(self, parts)
         await step.compile()
         step.swap()
@@ -116,7 +126,9 @@ class Plan:
         previous = self.backends.get((entry.provider, entry.name))
         counters = previous.counters if previous else [0.0] * COUNTER_CELLS
         pairs = list(by_identity.values())
-        return BackendPlan(entry, [pair[0] for pair in pairs], [pair[1] for pair in pairs], counters)
+        return BackendPlan(
+            entry, [pair[0] for pair in pairs], [pair[1] for pair in pairs], counters
+        )
 
     def _server(self, url: str) -> Server:
         fresh = Server(url, self._transport)
@@ -127,15 +139,20 @@ class Plan:
         for key in [key for key, server in self._servers.items() if not server.users]:
             self._servers.pop(key).close_idle(float("inf"))
 
-    def compile_chain(self, listener: Listener, frontend: FrontendEntry, rule: FrontendRule, backend: BackendPlan) -> Chain:
+    def compile_chain(
+        self, listener: Listener, frontend: FrontendEntry, rule: FrontendRule, backend: BackendPlan
+    ) -> Chain:
         """Compile the way of a request through a frontend on one entry point.
 
-        Frontends of a provider whose settings are equal share one rotation (specification section 1.6).
+        Frontends of a provider whose settings are equal share one rotation (specification
+        section 1.6).
         """
         settings = frontend.frontend
         key = (listener.name, frontend.provider, shared_settings(settings))
         balancer = self._balancers.get(key)
-        if balancer is None or balancer.signature != balancer_signature(backend.servers, backend.weights):
+        if balancer is None or balancer.signature != balancer_signature(
+            backend.servers, backend.weights
+        ):
             balancer = Balancer(backend.servers, backend.weights)
             self._balancers[key] = balancer
         retry = self._settings.retry
@@ -156,7 +173,8 @@ class Plan:
 
 
 def shared_settings(frontend: Frontend) -> bytes:
-    """Return what must be equal for two frontends to share one rotation: all but name, routes, entry points."""
+    """Return what must be equal for two frontends to share one rotation: all but name, routes,
+    entry points."""
     return msgspec.msgpack.encode(msgspec.structs.replace(frontend, routes={}, entry_points=()))
 
 
@@ -169,8 +187,8 @@ class _Step:
         self._whole = parts[0].base == -1
         self._backends = {(e.provider, e.name): e for part in parts for e in part.backends}
         self._frontends = {(e.provider, e.name): e for part in parts for e in part.frontends}
-        self._removed_backends = {tuple(key) for part in parts for key in part.removed_backends}
-        self._removed_frontends = {tuple(key) for part in parts for key in part.removed_frontends}
+        self._removed_backends = {key for part in parts for key in part.removed_backends}
+        self._removed_frontends = {key for part in parts for key in part.removed_frontends}
         if self._whole:
             self._removed_backends |= plan.backends.keys() - self._backends.keys()
             self._removed_frontends |= plan.frontends.keys() - self._frontends.keys()
@@ -190,7 +208,7 @@ class _Step:
         touched = {
             key: entry
             for key, entry in self._frontends.items()
-            if (held := plan.frontends.get(key)) is None or held.entry.digest != entry.digest
+            if (known := plan.frontends.get(key)) is None or known.entry.digest != entry.digest
         }
         for backend_key in [*self._new_backends, *self._removed_backends]:
             for key in plan._users.get(backend_key, ()):
@@ -207,17 +225,22 @@ class _Step:
             rule = self._rule(key, entry)
             backend_key = (entry.provider, entry.frontend.backend)
             backend = self._new_backends.get(backend_key) or (
-                None if backend_key in self._removed_backends else self.plan.backends.get(backend_key)
+                None
+                if backend_key in self._removed_backends
+                else self.plan.backends.get(backend_key)
             )
             if rule is not None:
                 self._new_frontends[key] = FrontendPlan(entry, rule)
                 if backend is None:
-                    self.problems.append(f"frontend {entry.name}: no backend {entry.frontend.backend}")
+                    self.problems.append(
+                        f"frontend {entry.name}: no backend {entry.frontend.backend}"
+                    )
                 else:
-                    priority = entry.frontend.priority if entry.frontend.priority > 0 else rule.length
                     for listener in self.plan.entry_points_of(entry.frontend):
                         chain = self.plan.compile_chain(listener, entry, rule, backend)
-                        routes[listener.name].append(IndexedRoute(key, priority, rule, chain))
+                        routes[listener.name].append(
+                            IndexedRoute(key, entry.frontend.priority, rule, chain)
+                        )
             waiting += 1
             if waiting >= 500:
                 self._update(gone, routes)

@@ -1,10 +1,12 @@
 """Answers that the proxy itself makes, as bytes.
 
-Two shapes exist, as in Traefik 1.7: the *text reply* (the standard reason phrase as body) and the *default 404*.
+Two shapes exist, as in Traefik 1.7: the *text reply* (the standard reason phrase as body) and
+the *default 404*.
 """
 
 from __future__ import annotations
 
+from html import escape
 from http import HTTPStatus
 
 DEFAULT_404_BODY = b"404 page not found\n"
@@ -27,7 +29,8 @@ def reply(
     head_only: bool = False,
     date: bytes = b"",
 ) -> bytes:
-    """Build a whole answer. ``date`` is a complete header line; ``head_only`` leaves the body out."""
+    """Build a whole answer. ``date`` is a complete header line; ``head_only`` leaves the body
+    out."""
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason(status)), date]
     lines += [b"%b: %b\r\n" % header for header in headers]
     lines.append(b"Content-Length: %d\r\n" % len(body))
@@ -60,19 +63,12 @@ def text_reply(status: int, *, close: bool, head_only: bool, date: bytes) -> byt
 
 
 def redirect_reply(location: bytes, *, method: bytes, close: bool, date: bytes) -> bytes:
-    """Build the 301 of the trailing-slash rule (an HTML anchor for GET, else no body)."""
+    """Build the 301 of the trailing-slash rule; only GET and HEAD have a body (an HTML anchor)."""
     body = b""
     headers: tuple[tuple[bytes, bytes], ...] = ((b"Location", location),)
     if method in (b"GET", b"HEAD"):
-        escaped = (
-            location.replace(b"&", b"&amp;")
-            .replace(b"<", b"&lt;")
-            .replace(b">", b"&gt;")
-            .replace(b'"', b"&#34;")
-            .replace(b"'", b"&#39;")
+        body = (
+            b'<a href="%b">Moved Permanently</a>.\n\n' % escape(location.decode("ascii")).encode()
         )
-        body = b'<a href="%b">Moved Permanently</a>.\n\n' % escaped
         headers = (*headers, (b"Content-Type", b"text/html; charset=utf-8"))
-    return reply(
-        301, body, headers=headers, close=close, head_only=method == b"HEAD", date=date
-    )
+    return reply(301, body, headers=headers, close=close, head_only=method == b"HEAD", date=date)

@@ -1,4 +1,5 @@
-"""One server of a backend as a worker sees it: its address, its idle connections, how to dial it."""
+"""One server of a backend as a worker sees it: its address, its idle connections, how to dial
+it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ TLS_HANDSHAKE_SECONDS = 10.0
 
 
 class DialError(Exception):
-    """A server could not be asked; ``status`` is what the client is told (specification section 8.5)."""
+    """A server could not be asked; ``status`` is what the client is told (specification section
+    8.5)."""
 
     def __init__(self, status: int, reason: str) -> None:
         """``reason`` is for the log."""
@@ -28,11 +30,23 @@ class DialError(Exception):
 class Server:
     """Shared by every backend of a worker that names the same scheme, host, port and path.
 
-    ``identity`` is that of specification section 7.1; ``users`` counts the backends that name it. ``idle`` holds open connections that wait for a request, the latest used last. ``host_line`` ends a request head
+    ``identity`` is that of specification section 7.1; ``users`` counts the backends that name
+    it. ``idle`` holds open connections that wait for a request, the latest used last.
+    ``host_line`` ends a request head
     with the server's own ``Host``.
     """
 
-    __slots__ = ("_settings", "_tls", "host", "host_line", "identity", "idle", "port", "scheme", "users")
+    __slots__ = (
+        "_settings",
+        "_tls",
+        "host",
+        "host_line",
+        "identity",
+        "idle",
+        "port",
+        "scheme",
+        "users",
+    )
 
     def __init__(self, url: str, settings: TransportSettings) -> None:
         """``url``: ``scheme://host[:port]``; its path and query are not used."""
@@ -69,7 +83,9 @@ class Server:
             async with asyncio.timeout(self._settings.dial_seconds or None):
                 _, connection = await connecting
         except TimeoutError as error:
-            raise DialError(504, f"dial time-out after {self._settings.dial_seconds:g} s") from error
+            raise DialError(
+                504, f"dial time-out after {self._settings.dial_seconds:g} s"
+            ) from error
         except ssl.SSLError as error:
             raise DialError(500, f"TLS: {error}") from error
         except ConnectionAbortedError as error:
@@ -96,7 +112,8 @@ class Server:
 def split_server_url(url: str) -> tuple[str, str, int, str]:
     """Split a server URL into scheme, host, port and the authority as written.
 
-    Raises ValueError when there is no host. The port is not checked against 65535: dialling it fails.
+    Raises ValueError when there is no host. The port is not checked against 65535: dialling it
+    fails.
     """
     parts = urlsplit(url)
     authority = parts.netloc.rpartition("@")[2]

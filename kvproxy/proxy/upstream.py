@@ -1,7 +1,10 @@
-"""The connection to a server: sends one request at a time, relays its answer, goes back to the pool.
+"""The connection to a server: sends one request at a time, relays its answer, goes back to the
+pool.
 
-It serves an *exchange*, the request in progress of a client: an HTTP/1.1 client connection today. The exchange is told
-``response_whole``, or ``response_started``, ``response_data`` and ``response_ended``, or ``response_failed``.
+It serves an *exchange*, the request in progress of a client: an HTTP/1.1 client connection
+today. The exchange is told
+``response_whole``, or ``response_started``, ``response_data`` and ``response_ended``, or
+``response_failed``.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ class Exchange(Protocol):
         """Take note that the answer is complete."""
 
     def response_failed(self, status: int, reason: str) -> None:
-        """Take note that no (further) answer will come; ``status`` tells the client if it can still be told."""
+        """Take note that no (further) answer will come; ``status`` tells the client if it can
+        still be told."""
 
     def response_stale(self) -> bool:
         """Tell whether the request, which was never answered, is tried again by the exchange."""
@@ -174,7 +178,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.close()
             else:
                 self.server.release(self)
-            exchange.response_whole(cast("bytes", result))
+            exchange.response_whole(result)
         elif result is None:
             self._buffer = data
         elif isinstance(result, int):
@@ -258,7 +262,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._chunks = None
         if self._reusable and not exchange.sending and not self._write_paused:
             self.used_at = monotonic()
-            # The client may have stopped this side's reading; an idle connection must read to see its end.
+            # The client may have stopped this side's reading; an idle connection must read to
+            # see its end.
             self.resume_reading()
             self.server.release(self)
         else:
@@ -290,5 +295,9 @@ class UpstreamConnection(asyncio.Protocol):
         elif not self._body and not self._buffer and self.used_at and exchange.response_stale():
             return
         else:
-            what = "closed in the middle of its answer" if self._body or self._buffer else "closed without an answer"
+            what = (
+                "closed in the middle of its answer"
+                if self._body or self._buffer
+                else "closed without an answer"
+            )
             exchange.response_failed(502, f"{self.server.name}: {what}")

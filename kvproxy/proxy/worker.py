@@ -1,4 +1,5 @@
-"""The worker process: serves requests by the plan that the supervisor sends, and goes on if the supervisor dies."""
+"""The worker process: serves requests by the plan that the supervisor sends, and goes on if the
+supervisor dies."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from kvproxy.model.messages import (
 )
 from kvproxy.proxy.clock import DateLine
 from kvproxy.proxy.listener import Listener
-from kvproxy.proxy.plan import Plan, UnknownBase
+from kvproxy.proxy.plan import Plan, UnknownBaseError
 from kvproxy.proxy.transport import TransportSettings
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ class Worker:
                     self._stop(message)
         except ChannelClosed as error:
             if not self._stopping:
-                logger.error("the supervisor is gone, serving on slot=%d reason=%s", self._slot, error)
+                logger.error(
+                    "the supervisor is gone, serving on slot=%d reason=%s", self._slot, error
+                )
 
     async def _listen(self, message: Listen, descriptors: list[int]) -> None:
         listener = self._listeners[message.entry_point]
@@ -121,7 +124,7 @@ class Worker:
         began = perf_counter()
         try:
             problems = await self._plan.apply(parts)
-        except UnknownBase as error:
+        except UnknownBaseError as error:
             self._channel.send(Refused(part.generation, str(error)))
             return
         if self._plan.digest != part.digest:

@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks of kvproxy and its peers; run by scripts/bench."""

@@ -1,0 +1,145 @@
+"""Run the benchmarks: ``scripts/bench [--quick] [--only NAME ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+
+from bench import machine, scenarios
+from bench.load import BROWSER_HEADERS
+from bench.scenarios import ChangeTimes, Sample, say
+
+REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+ALL = ("requests", "routes", "changes", "errors", "memory")
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Write a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def requests_table(samples: dict[str, Sample]) -> str:
+    """One row a proxy; the last column is kvproxy's CPU divided by the row's."""
+    own = samples["kvproxy"].microseconds
+    rows = [
+        [
+            name,
+            f"{each.microseconds:.1f}",
+            f"{each.requests_per_second:,.0f}",
+            f"{each.p50 * 1e3:.2f}",
+            f"{each.p99 * 1e3:.2f}",
+            f"{each.memory / 1e6:.0f}",
+            str(each.errors),
+            f"{own / each.microseconds:.2f}x",
+        ]
+        for name, each in samples.items()
+    ]
+    header = ["proxy", "CPU us a request", "requests/s", "p50 ms", "p99 ms", "memory MB", "errors"]
+    return table([*header, "kvproxy's CPU / this"], rows)
+
+
+def routes_table(samples: dict[int, Sample]) -> str:
+    """One row a number of hosts."""
+    first = next(iter(samples.values())).microseconds
+    rows = [
+        [
+            f"{count:,}",
+            f"{each.microseconds:.2f}",
+            f"{each.microseconds - first:+.2f}",
+            f"{each.memory / 1e6:.0f}",
+        ]
+        for count, each in samples.items()
+    ]
+    return table(
+        ["host routes", "CPU us a request", "more than the first", "worker memory MB"], rows
+    )
+
+
+def changes_table(times: dict[int, ChangeTimes]) -> str:
+    """One row a number of frontends."""
+    rows = [
+        [f"{count:,}", f"{each.p50 * 1e3:.1f}", f"{each.p99 * 1e3:.1f}", str(each.samples)]
+        for count, each in times.items()
+    ]
+    return table(["frontends", "p50 ms", "p99 ms", "changes"], rows)
+
+
+def main() -> None:
+    """Run what was asked for and write the report."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds and sizes: under two minutes"
+    )
+    parser.add_argument("--only", nargs="+", choices=ALL, default=list(ALL))
+    parser.add_argument(
+        "--peers", nargs="+", help="only these proxies (kvproxy is always measured)"
+    )
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, help="length of one measured round")
+    parser.add_argument("--report", type=Path, default=REPORT, help="where the tables are written")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    rounds = arguments.rounds or (1 if quick else 5)
+    seconds = arguments.seconds or (2 if quick else 6)
+    names = ["kvproxy", *arguments.peers] if arguments.peers else None
+    peers = scenarios.chosen_peers(names)
+
+    now = datetime.datetime.now(datetime.UTC)
+    versions = {peer.name: peer.version_text() for peer in peers}
+    parts = [
+        "# Benchmarks\n",
+        "Written by `scripts/bench`" + (" --quick" if quick else "") + f" on {now:%Y-%m-%d}.\n",
+        f"Machine: {machine.description()}. The proxy is pinned to one core, the load generator "
+        "(wrk, 64 keep-alive connections, 1 KB answers) and the server (nginx) to another.\n",
+        "CPU is user plus system time of the proxy's whole process tree, divided by requests; "
+        f"medians of {rounds} interleaved round(s) of {seconds:g} s. Compare ratios, not absolutes.\n",
+        table(["proxy", "version"], [[name, text] for name, text in versions.items()]),
+    ]
+    if "requests" in arguments.only:
+        say("plain requests")
+        parts += [
+            "## Plain requests\n",
+            requests_table(scenarios.requests(peers, rounds, seconds, ())),
+        ]
+        say("requests with browser-like headers")
+        measured = scenarios.requests(peers, rounds, seconds, BROWSER_HEADERS)
+        parts += ["## Requests with ten browser-like headers\n", requests_table(measured)]
+    if "routes" in arguments.only:
+        say("many host routes")
+        counts = [1, 10_000] if quick else [1, 100, 10_000, 100_000]
+        parts += [
+            "## Many host routes\n",
+            "Requests go to all hosts in a random order; one worker, the supervisor not counted.\n",
+            routes_table(scenarios.many_routes(counts, seconds)),
+        ]
+    if "changes" in arguments.only:
+        say("changed key to served")
+        counts = [1, 1_000] if quick else [1, 1_000, 10_000, 100_000]
+        times = scenarios.change_to_served(counts, 30 if quick else 200)
+        parts += [
+            "## A changed key, served by every worker\n",
+            "From the start of the write of one key of the embedded store to the first new answer "
+            "of the slowest of two workers.\n",
+            changes_table(times),
+        ]
+    if "errors" in arguments.only:
+        say("errors over reloads")
+        counted = scenarios.reload_errors(*((100, 5) if quick else (1_000, 30)))
+        parts += [
+            "## Reloads under load\n",
+            table(
+                ["changes", "requests", "failed"], [[f"{value:,}" for value in counted.values()]]
+            ),
+        ]
+    if "memory" in arguments.only:
+        say("memory of an idle connection")
+        cost = scenarios.idle_memory(1_000 if quick else 5_000)
+        parts += ["## Idle keep-alive connection\n", f"{cost / 1024:.1f} KB of worker memory.\n"]
+    arguments.report.write_text("\n".join(parts))
+    say(f"written: {arguments.report}")
+
+
+if __name__ == "__main__":
+    main()

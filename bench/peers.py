@@ -1,0 +1,258 @@
+"""The proxies that are compared, each forwarding everything to the same server, one worker each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOST = "bench.localhost"
+PEERS_DIRECTORY = Path(__file__).parent.parent / ".peers"
+
+
+@dataclass
+class Peer:
+    """How one proxy is started. ``command`` writes its configuration into a folder and returns
+    argv."""
+
+    name: str
+    command: Callable[[Path, int, int], list[str]]
+    version: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def installed(self) -> bool:
+        """Whether its program is on this machine."""
+        program = self.version[0]
+        return Path(program).exists() or shutil.which(program) is not None
+
+    def version_text(self) -> str:
+        """Return the first line in which the program tells its version."""
+        done = subprocess.run(self.version, capture_output=True, text=True, check=False)
+        lines = [
+            line
+            for line in (done.stdout + done.stderr).splitlines()
+            if any(c.isdigit() for c in line)
+        ]
+        return lines[0].strip() if lines else "unknown"
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    """Write a configuration file and return its path."""
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def nginx(folder: Path, port: int, backend: int) -> list[str]:
+    """nginx with an upstream keep-alive pool."""
+    configuration = f"""
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; keepalive_requests 100000000; keepalive_timeout 600;
+  upstream backend {{ server 127.0.0.1:{backend}; keepalive 128; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; server_name {HOST};
+    location / {{
+      proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header Host $proxy_host; proxy_set_header X-Real-Ip $remote_addr;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host;
+    }}
+  }}
+}}
+"""
+    return ["nginx", "-e", f"{folder}/error.log", "-c", write(folder, "nginx.conf", configuration)]
+
+
+def haproxy(folder: Path, port: int, backend: int) -> list[str]:
+    """HAProxy in HTTP mode, one thread, reused connections."""
+    configuration = f"""
+global
+  nbthread 1
+  maxconn 8192
+defaults
+  mode http
+  timeout client 60s
+  timeout server 60s
+  timeout connect 5s
+  option forwardfor
+  http-reuse always
+frontend all
+  bind 127.0.0.1:{port}
+  acl known hdr(host) -i {HOST}
+  use_backend servers if known
+backend servers
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(Host)]
+  server one 127.0.0.1:{backend}
+"""
+    return ["haproxy", "-db", "-f", write(folder, "haproxy.cfg", configuration)]
+
+
+def traefik(folder: Path, port: int, backend: int) -> list[str]:
+    """Traefik v3 with the file provider."""
+    dynamic = write(
+        folder,
+        "dynamic.yml",
+        f"""
+http:
+  routers:
+    all: {{rule: "Host(`{HOST}`)", service: servers}}
+  services:
+    servers: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{backend}"}}]}}}}
+""",
+    )
+    static = write(
+        folder,
+        "traefik.yml",
+        f"""
+global: {{checkNewVersion: false, sendAnonymousUsage: false}}
+log: {{level: ERROR}}
+entryPoints: {{web: {{address: "127.0.0.1:{port}"}}}}
+providers: {{file: {{filename: "{dynamic}"}}}}
+""",
+    )
+    return [str(PEERS_DIRECTORY / "bin/traefik"), f"--configFile={static}"]
+
+
+def envoy(folder: Path, port: int, backend: int) -> list[str]:
+    """Envoy with one worker thread."""
+    configuration = f"""
+static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type":
+          type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: all
+          use_remote_address: true
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["{HOST}"]
+              routes: [{{match: {{prefix: "/"}}, route: {{cluster: servers}}}}]
+  clusters:
+  - name: servers
+    type: STATIC
+    load_assignment:
+      cluster_name: servers
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {backend}}}}}}}
+"""
+    program = next(PEERS_DIRECTORY.glob("lib/python*/site-packages/envoy/_bin/envoy"))
+    return [
+        str(program),
+        "-c",
+        write(folder, "envoy.yaml", configuration),
+        "--concurrency",
+        "1",
+        "-l",
+        "error",
+        "--disable-hot-restart",
+    ]
+
+
+def caddy(folder: Path, port: int, backend: int) -> list[str]:
+    """Caddy with its default reverse proxy."""
+    configuration = f"""
+{{
+  admin off
+  auto_https off
+  log default {{
+    level ERROR
+  }}
+}}
+http://{HOST}:{port} {{
+  bind 127.0.0.1
+  reverse_proxy 127.0.0.1:{backend}
+}}
+"""
+    path = write(folder, "Caddyfile", configuration)
+    return [str(PEERS_DIRECTORY / "bin/caddy"), "run", "--config", path, "--adapter", "caddyfile"]
+
+
+def kvproxy(folder: Path, port: int, backend: int) -> list[str]:
+    """kvproxy with one worker and the file provider; metrics counted, access log off (defaults)."""
+    configuration = f"""
+[entryPoints.http]
+address = "127.0.0.1:{port}"
+[file]
+[frontends.bench]
+backend = "servers"
+[frontends.bench.routes.host]
+rule = "Host:{HOST}"
+[backends.servers.servers.one]
+url = "http://127.0.0.1:{backend}"
+"""
+    path = write(folder, "kvproxy.toml", configuration)
+    state = folder / "state"
+    return [
+        sys.executable,
+        "-m",
+        "kvproxy",
+        "run",
+        f"--configFile={path}",
+        "--workers=1",
+        f"--stateDir={state}",
+        "--logLevel=ERROR",
+    ]
+
+
+def _envoy_program() -> str:
+    found = next(PEERS_DIRECTORY.glob("lib/python*/site-packages/envoy/_bin/envoy"), None)
+    return str(found or "envoy")
+
+
+def all_peers() -> dict[str, Peer]:
+    """Return every proxy by name, kvproxy first."""
+    one_core = {"GOMAXPROCS": "1"}
+    version = [sys.executable, "-m", "kvproxy", "version"]
+    peers = [
+        Peer("kvproxy", kvproxy, version),
+        Peer("kvproxy, pure Python", kvproxy, version, {"KVPROXY_PURE_PYTHON": "1"}),
+        Peer("nginx", nginx, ["nginx", "-v"]),
+        Peer("HAProxy", haproxy, ["haproxy", "-v"]),
+        Peer("Envoy", envoy, [_envoy_program(), "--version"]),
+        Peer("Traefik v3", traefik, [str(PEERS_DIRECTORY / "bin/traefik"), "version"], one_core),
+        Peer("Caddy", caddy, [str(PEERS_DIRECTORY / "bin/caddy"), "version"], one_core),
+    ]
+    return {peer.name: peer for peer in peers}
+
+
+def backend_command(folder: Path, ports: list[int]) -> list[str]:
+    """An nginx that answers 1 KB from memory, a different letter on each port."""
+    servers = "\n".join(
+        f"server {{ listen 127.0.0.1:{port} backlog=4096; "
+        f'location / {{ return 200 "{chr(97 + at) * 1024}"; }} }}'
+        for at, port in enumerate(ports)
+    )
+    configuration = f"""
+worker_processes 1; daemon off; pid {folder}/backend.pid; error_log {folder}/backend.log;
+events {{ worker_connections 8192; }}
+http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600;
+{servers}
+}}
+"""
+    path = write(folder, "backend.conf", configuration)
+    return ["nginx", "-e", f"{folder}/backend.log", "-c", path]
+
+
+def pinned(core: int, command: list[str]) -> list[str]:
+    """Bind a command to one core, when there is more than one."""
+    return ["taskset", "-c", str(core), *command] if (os.cpu_count() or 1) > 1 else command

@@ -1,0 +1,379 @@
+"""The scenarios: requests beside peers, many routes, change to served, errors over reloads, idle
+memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import load, machine
+from bench.peers import HOST, Peer, all_peers, backend_command, pinned
+from bench.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROXY_CORE = 0
+LOAD_CORE = (os.cpu_count() or 1) - 1
+
+
+@dataclass
+class Sample:
+    """One round of one proxy. CPU is user plus system time of its process tree."""
+
+    microseconds: float
+    requests_per_second: float
+    p50: float
+    p99: float
+    memory: int
+    errors: int
+    foreign: float
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program for the time of the block; its output goes to ``log``."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def backend(folder: Path, servers: int = 1) -> Iterator[list[int]]:
+    """Run the nginx that stands for the servers; yields its ports."""
+    ports = [machine.free_port() for _ in range(servers)]
+    command = pinned(LOAD_CORE, backend_command(folder, ports))
+    with running(command, {}, folder / "backend.out"):
+        deadline = time.monotonic() + 10
+        for port in ports:
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)
+        yield ports
+
+
+def one_round(
+    peer: Peer, backend_port: int, seconds: float, headers: tuple[str, ...], folder: Path
+) -> Sample:
+    """Start a proxy, warm it up, measure it, stop it."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        port = machine.free_port()
+        command = pinned(PROXY_CORE, peer.command(Path(place), port, backend_port))
+        with running(command, peer.environment, folder / "proxy.out") as process:
+            load.wait_for_answer(port)
+            load.wrk(port, 1, core=LOAD_CORE, headers=headers)
+            tree = machine.process_tree(process.pid)
+            began, busy, own = machine.cpu_seconds(tree), machine.busy_seconds(), time.monotonic()
+            children = os.times()
+            result = load.wrk(port, seconds, core=LOAD_CORE, headers=headers)
+            after = os.times()
+            used = machine.cpu_seconds(tree) - began
+            elapsed = time.monotonic() - own
+            generator = after.children_user + after.children_system
+            generator -= children.children_user + children.children_system
+            # The server's share is not known apart; with the load it fills its core at most.
+            foreign = (machine.busy_seconds() - busy - used - generator) / elapsed
+            return Sample(
+                microseconds=used / result.requests * 1e6,
+                requests_per_second=result.requests / result.seconds,
+                p50=result.p50,
+                p99=result.p99,
+                memory=machine.memory_bytes(tree),
+                errors=result.errors,
+                foreign=foreign,
+            )
+
+
+def requests(
+    peers: list[Peer], rounds: int, seconds: float, headers: tuple[str, ...]
+) -> dict[str, Sample]:
+    """Measure proxies in interleaved rounds; returns the median of each figure by proxy."""
+    samples: dict[str, list[Sample]] = {peer.name: [] for peer in peers}
+    with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary)) as ports:
+        for number in range(rounds):
+            for peer in peers:
+                sample = one_round(peer, ports[0], seconds, headers, Path(temporary))
+                samples[peer.name].append(sample)
+                say(
+                    f"  round {number + 1} {peer.name:22} {sample.microseconds:7.2f} us "
+                    f"{sample.requests_per_second:8.0f}/s errors {sample.errors}"
+                )
+    return {name: median(each) for name, each in samples.items()}
+
+
+def median(samples: list[Sample]) -> Sample:
+    """Return the median of each figure; errors are summed."""
+    return Sample(
+        microseconds=statistics.median(s.microseconds for s in samples),
+        requests_per_second=statistics.median(s.requests_per_second for s in samples),
+        p50=statistics.median(s.p50 for s in samples),
+        p99=statistics.median(s.p99 for s in samples),
+        memory=round(statistics.median(s.memory for s in samples)),
+        errors=sum(s.errors for s in samples),
+        foreign=max(s.foreign for s in samples),
+    )
+
+
+class Edge:
+    """kvproxy on the embedded store with many frontends, ready to be measured and changed."""
+
+    def __init__(self, folder: Path, frontends: int, ports: list[int], workers: int) -> None:
+        """Fill the store with ``frontends`` and start; the first server takes all of them."""
+        self.folder = folder
+        self.port = machine.free_port()
+        self.database = folder / "store.db"
+        self._frontends = frontends
+        self._ports = ports
+        self._workers = workers
+        self._stack = contextlib.ExitStack()
+        self.process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Edge:
+        """Start; returns when the last route is served."""
+        routes = self.folder / "routes.toml"
+        routes.write_text(routes_toml(self._frontends, self._ports))
+        self.kv("import", str(routes))
+        command = [
+            sys.executable,
+            "-m",
+            "kvproxy",
+            "run",
+            f"--entryPoints=Name:http Address:127.0.0.1:{self.port}",
+            "--embedded",
+            f"--embedded.path={self.database}",
+            f"--workers={self._workers}",
+            f"--stateDir={self.folder / 'state'}",
+            "--logLevel=WARN",
+        ]
+        # A single worker shares the first core with its supervisor; the load has the other one.
+        command = pinned(PROXY_CORE, command) if self._workers == 1 else command
+        self.process = self._stack.enter_context(running(command, {}, self.folder / "edge.out"))
+        load.wait_for_answer(self.port, 180)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop."""
+        self._stack.close()
+
+    def kv(self, *arguments: str) -> str:
+        """Run ``kvproxy kv`` on this edge's store."""
+        command = [sys.executable, "-m", "kvproxy", "kv", *arguments]
+        command.append(f"--embedded.path={self.database}")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+        return done.stdout
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        return [each for each in machine.process_tree(self.process.pid) if each != self.process.pid]
+
+
+def routes_toml(frontends: int, ports: list[int]) -> str:
+    """Write ``frontends`` host routes, and the benchmark's own, to the first of two servers."""
+    lines = []
+    for at, port in enumerate(ports):
+        lines.append(f'[backends.b{at}.servers.one]\nurl = "http://127.0.0.1:{port}"')
+    lines.append(
+        f'[frontends.bench]\nbackend = "b0"\n[frontends.bench.routes.r]\nrule = "Host:{HOST}"'
+    )
+    for number in range(frontends - 1):
+        lines.append(
+            f'[frontends.f{number}]\nbackend = "b0"\n'
+            f'[frontends.f{number}.routes.r]\nrule = "Host:h{number}.example.com"'
+        )
+    return "\n".join(lines) + "\n"
+
+
+def many_routes(counts: list[int], seconds: float) -> dict[int, Sample]:
+    """Measure the CPU per request while requests go to all of the hosts in turn."""
+    result = {}
+    for count in counts:
+        with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary)) as ports:
+            folder = Path(temporary)
+            script = folder / "hosts.lua"
+            script.write_text(
+                f"local n = 0\nlocal hosts = {count}\n"
+                "request = function()\n"
+                "  n = (n * 1103515245 + 12345) % 2147483648\n"
+                "  local k = n % hosts\n"
+                f'  local host = k == 0 and "{HOST}" or "h" .. (k - 1) .. ".example.com"\n'
+                '  return "GET /hello HTTP/1.1\\r\\nHost: " .. host .. "\\r\\n\\r\\n"\n'
+                "end\n"
+            )
+            with Edge(folder, count, ports, workers=1) as edge:
+                load.wrk(edge.port, 2, core=LOAD_CORE, script=script)
+                samples = []
+                for _ in range(3):
+                    tree = edge.workers()
+                    before = machine.cpu_seconds(tree)
+                    done = load.wrk(edge.port, seconds, core=LOAD_CORE, script=script)
+                    used = machine.cpu_seconds(tree) - before
+                    samples.append(
+                        Sample(
+                            used / done.requests * 1e6,
+                            done.requests / done.seconds,
+                            done.p50,
+                            done.p99,
+                            machine.memory_bytes(tree),
+                            done.errors,
+                            0.0,
+                        )
+                    )
+                result[count] = median(samples)
+                say(f"  {count:7} hosts {result[count].microseconds:6.2f} us a request")
+    return result
+
+
+@dataclass
+class ChangeTimes:
+    """Seconds from the acknowledged write of a key to the first new answer of the slowest
+    worker."""
+
+    p50: float
+    p99: float
+    samples: int
+
+
+def change_to_served(counts: list[int], changes: int) -> dict[int, ChangeTimes]:
+    """Measure how long a changed key takes to be served by every one of two workers."""
+    result = {}
+    for count in counts:
+        with (
+            tempfile.TemporaryDirectory() as temporary,
+            backend(Path(temporary), 2) as ports,
+            Edge(Path(temporary), count, ports, workers=2) as edge,
+            StoreWriter(edge.database) as writer,
+        ):
+            pollers = one_poller_a_worker(edge)
+            times = []
+            for number in range(changes):
+                wanted = (number + 1) % 2
+                body = b"ab"[wanted : wanted + 1] * 16
+                began = writer.put("kvproxy/frontends/bench/backend", f"b{wanted}")
+                waiting = list(pollers)
+                while waiting:
+                    waiting = [each for each in waiting if body not in each.ask()]
+                    if time.monotonic() - began > 30:
+                        raise TimeoutError(f"change {number} was not served within 30 s")
+                times.append(time.monotonic() - began)
+            for each in pollers:
+                each.close()
+            times.sort()
+            result[count] = ChangeTimes(
+                statistics.median(times),
+                times[min(len(times) - 1, int(len(times) * 0.99))],
+                len(times),
+            )
+            say(
+                f"  {count:7} frontends p50 {result[count].p50 * 1e3:7.1f} ms "
+                f"p99 {result[count].p99 * 1e3:7.1f} ms"
+            )
+    return result
+
+
+def one_poller_a_worker(edge: Edge) -> list[load.Poller]:
+    """Open connections until each worker has one; keep one of each."""
+    chosen: dict[int, load.Poller] = {}
+    deadline = time.monotonic() + 30
+    workers = edge.workers()
+    while len(chosen) < len(workers):
+        if time.monotonic() > deadline:
+            raise TimeoutError("a worker accepts no connection")
+        poller = load.Poller(edge.port, HOST)
+        for worker in workers:
+            if poller.local_port in machine.peer_ports(worker, edge.port) and worker not in chosen:
+                chosen[worker] = poller
+                break
+        else:
+            poller.close()
+    return list(chosen.values())
+
+
+def reload_errors(changes: int, seconds: float) -> dict[str, int]:
+    """Count failed requests of a keep-alive load while the configuration changes all the time."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        backend(Path(temporary), 2) as ports,
+        Edge(Path(temporary), 1000, ports, workers=2) as edge,
+        StoreWriter(edge.database) as writer,
+    ):
+        command = ["wrk", "-t1", "-c64", f"-d{round(seconds)}s", "-H", f"Host: {HOST}"]
+        command.append(f"http://127.0.0.1:{edge.port}/hello")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as generator:
+            for number in range(changes):
+                writer.put("kvproxy/frontends/bench/backend", f"b{(number + 1) % 2}")
+                time.sleep(seconds * 0.9 / changes)
+            text = generator.communicate(timeout=seconds + 30)[0]
+    done = re.search(r"(\d+) requests in", text)
+    failed = 0
+    for found in re.finditer(r"(?:Socket errors: (.*)|Non-2xx or 3xx responses: (\d+))", text):
+        failed += sum(map(int, re.findall(r"\d+", found[0])[-4:])) if found[1] else int(found[2])
+    result = {"changes": changes, "requests": int(done[1]) if done else 0, "failed": failed}
+    say(f"  {result['changes']} changes, {result['requests']} requests, {result['failed']} failed")
+    return result
+
+
+def idle_memory(connections: int) -> float:
+    """Return the bytes of worker memory that one idle keep-alive connection costs."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        backend(Path(temporary)) as ports,
+        Edge(Path(temporary), 1, ports, workers=1) as edge,
+    ):
+        first = [load.Poller(edge.port, HOST) for _ in range(200)]
+        before = machine.memory_bytes(edge.workers())
+        more = [load.Poller(edge.port, HOST) for _ in range(connections)]
+        after = machine.memory_bytes(edge.workers())
+        for poller in first + more:
+            poller.close()
+    cost = (after - before) / connections
+    say(f"  {cost:.0f} bytes a connection over {connections}")
+    return cost
+
+
+def say(text: str) -> None:
+    """Print progress at once."""
+    print(text, flush=True)
+
+
+def chosen_peers(names: list[str] | None) -> list[Peer]:
+    """Return the installed proxies, naming the missing ones."""
+    peers = all_peers()
+    chosen = [peer for name, peer in peers.items() if names is None or name in names]
+    for peer in chosen:
+        if not peer.installed():
+            say(f"  not installed, left out: {peer.name}")
+    return [peer for peer in chosen if peer.installed()]
