@@ -6,8 +6,7 @@ regard to case; names of entries, servers, routes and headers keep theirs.
 
 from __future__ import annotations
 
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args
 
 from msgspec import Struct, structs
 
@@ -114,9 +113,6 @@ def _encode_struct(value: Struct, path: tuple[str, ...], keys: dict[str, str]) -
 
 def _encode(content: Any, annotation: Any, path: tuple[str, ...], keys: dict[str, str]) -> None:
     bare, extra, _ = describe(annotation)
-    if get_origin(bare) in (Union, UnionType):
-        annotation = next(item for item in get_args(bare) if item is not NoneType)
-        bare, extra, _ = describe(annotation)
     if isinstance(content, Struct):
         _encode_struct(content, path, keys)
     elif isinstance(content, dict):

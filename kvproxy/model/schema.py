@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, get_origin
 
 from msgspec import Struct, field, structs
 
@@ -151,8 +150,6 @@ class Schema:
         bare, extra, _ = describe(annotation)
         origin = get_origin(bare)
         arguments = get_args(bare)
-        if origin in (Union, UnionType):
-            return self.decoder(next(item for item in arguments if item is not NoneType))
         if isinstance(bare, type) and issubclass(bare, Struct):
             return self._struct(bare)
         if origin is tuple:
@@ -163,6 +160,8 @@ class Schema:
         if bare is float and "kind" in extra:
             lenient = extra["kind"] == "unit duration"
             return self._text_duration(lenient) if self.style.text else self._duration(lenient)
+        if bare is int and ("least" in extra or "most" in extra):
+            return _bounded(self.decoder(int), extra.get("least"), extra.get("most"))
         scalar: dict[type, Decoder] = {
             str: self._text_text if self.style.text else self._plain_text,
             bool: self._text_bool if self.style.text else self._plain_bool,
@@ -452,6 +451,22 @@ class Schema:
 def _first(value: dict[str, Any], canonical: str, folded: dict[str, str]) -> str:
     """Return the first name in ``value`` that is some spelling of ``canonical``."""
     return next(name for name in value if folded.get(name.lower()) == canonical)
+
+
+def _bounded(decoder: Decoder, least: int | None, most: int | None) -> Decoder:
+    """Wrap the decoder of a whole number so that it refuses what is out of bounds."""
+    expected = f"at least {least}" if most is None else f"from {least} to {most}"
+
+    def decode(value: Any, path: Path, key: str, report: Report) -> Any:
+        result = decoder(value, path, key, report)
+        if isinstance(result, int):
+            below = least is not None and result < least
+            if below or (most is not None and result > most):
+                report.add((*path, key), f"{result} is out of bounds", expected=expected)
+                return INVALID
+        return result
+
+    return decode
 
 
 _BOTH = "is both a value and the parent of other keys; the keys below it are ignored"

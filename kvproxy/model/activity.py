@@ -1,0 +1,205 @@
+"""Which options have an effect now, and which are accepted but not active yet: data, in one place.
+
+Options are named by their dotted path with ``*`` for a name that the user chose; an entry covers
+everything below it. An option with a bearing on security that is not active must not be passed over,
+for whoever uses it expects a door to be closed: the consumer refuses the entry, or does not start.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from msgspec import NODEFAULT, Struct, structs
+
+from kvproxy.model.dynamic import Backend, Frontend
+from kvproxy.model.kinds import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ACTIVE_STATIC = frozenset(
+    {
+        "allowMinWeightZero",
+        "allowUnsafePaths",
+        "configFile",
+        "debug",
+        "defaultEntryPoints",
+        "embedded",
+        "entryPoints.*.address",
+        "entryPoints.*.forwardedHeaders",
+        "file",
+        "forwardingTimeouts",
+        "graceTimeOut",
+        "idleTimeout",
+        "insecureSkipVerify",
+        "keepTrailingSlash",
+        "lifeCycle",
+        "logLevel",
+        "massDeletionGuard",
+        "maxHeaderBytes",
+        "maxHeaders",
+        "maxIdleConnsPerHost",
+        "pidFile",
+        "ping",
+        "providersThrottleDuration",
+        "respondingTimeouts",
+        "retry",
+        "rootCAs",
+        "stateDir",
+        "workers",
+    }
+)
+"""Static options that have an effect."""
+
+SECURITY_STATIC = frozenset(
+    {
+        "entryPoints.*.auth",
+        "entryPoints.*.redirect",
+        "entryPoints.*.tls",
+        "entryPoints.*.whiteList",
+        "entryPoints.*.whiteListSourceRange",
+    }
+)
+"""Static options that must not be passed over while they are not active."""
+
+ACTIVE_DYNAMIC = frozenset(
+    {
+        "backends.*.loadBalancer.method",
+        "backends.*.servers.*.url",
+        "backends.*.servers.*.weight",
+        "frontends.*.backend",
+        "frontends.*.entryPoints",
+        "frontends.*.passHostHeader",
+        "frontends.*.priority",
+        "frontends.*.routes",
+    }
+)
+"""Dynamic options that have an effect."""
+
+SECURITY_DYNAMIC = frozenset(
+    {
+        "backends.*.maxConn",
+        "frontends.*.auth",
+        "frontends.*.basicAuth",
+        "frontends.*.headers.allowedHosts",
+        "frontends.*.headers.browserXSSFilter",
+        "frontends.*.headers.contentSecurityPolicy",
+        "frontends.*.headers.contentTypeNosniff",
+        "frontends.*.headers.customBrowserXSSValue",
+        "frontends.*.headers.customFrameOptionsValue",
+        "frontends.*.headers.forceSTSHeader",
+        "frontends.*.headers.frameDeny",
+        "frontends.*.headers.publicKey",
+        "frontends.*.headers.referrerPolicy",
+        "frontends.*.headers.sslForceHost",
+        "frontends.*.headers.sslHost",
+        "frontends.*.headers.sslRedirect",
+        "frontends.*.headers.sslTemporaryRedirect",
+        "frontends.*.headers.stsIncludeSubdomains",
+        "frontends.*.headers.stsPreload",
+        "frontends.*.headers.stsSeconds",
+        "frontends.*.passTLSCert",
+        "frontends.*.passTLSClientCert",
+        "frontends.*.ratelimit",
+        "frontends.*.redirect",
+        "frontends.*.whiteList",
+        "frontends.*.whitelistSourceRange",
+    }
+)
+"""Dynamic options that must not be passed over while they are not active."""
+
+ACTIVE_METHODS = frozenset({"wrr"})
+"""Balancing methods that are there; names that do not exist act as wrr, as in Traefik 1.7."""
+KNOWN_METHODS = ACTIVE_METHODS | {"drr"}
+"""Balancing methods of the language."""
+
+
+class InactiveOption(Struct, frozen=True):
+    """An option that is used and not active: its path below the entry, and what that means."""
+
+    option: str
+    security: bool
+
+
+def covered(path: Sequence[str], options: frozenset[str]) -> bool:
+    """Tell whether ``path`` (``*`` for user-chosen names) or a parent of it is in ``options``."""
+    return any(".".join(path[:length]) in options for length in range(1, len(path) + 1))
+
+
+def is_active(path: Sequence[str]) -> bool:
+    """Tell whether the option ``path`` (``*`` for user-chosen names) has an effect.
+
+    A section counts as active when something below it is.
+    """
+    name = ".".join(path)
+    for options in (ACTIVE_STATIC, ACTIVE_DYNAMIC):
+        below = any(option.startswith(f"{name}.") for option in options)
+        if below or covered(path, options):
+            return True
+    return False
+
+
+def is_security(path: Sequence[str]) -> bool:
+    """Tell whether the option ``path`` must not be passed over while it is not active."""
+    return covered(path, SECURITY_STATIC) or covered(path, SECURITY_DYNAMIC)
+
+
+def inactive_options(entry: Frontend | Backend) -> tuple[InactiveOption, ...]:
+    """Return the options that ``entry`` uses (differs from the default) and that are not active.
+
+    Sections without any active option are reported as a whole, once. Cheap for entries that use
+    none.
+    """
+    section = "frontends" if isinstance(entry, Frontend) else "backends"
+    found: list[InactiveOption] = []
+    _collect(entry, (section, "*"), (), found)
+    if isinstance(entry, Backend) and entry.load_balancer is not None:
+        method = entry.load_balancer.method.lower()
+        if method in KNOWN_METHODS - ACTIVE_METHODS:
+            found.append(InactiveOption("loadBalancer.method", security=False))
+    return tuple(found)
+
+
+@cache
+def _inspected(section: type[Struct], pattern: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return (attribute, name, default, verdict) of each option that has to be looked at.
+
+    The verdict is True or False (inactive: security or not), or None (look at what is below).
+    """
+    inspected: list[tuple[str, str, Any, bool | None]] = []
+    for option in structs.fields(section):
+        path = (*pattern, option.encode_name)
+        if covered(path, ACTIVE_DYNAMIC):
+            continue
+        default = option.default
+        if default is NODEFAULT and option.default_factory is not NODEFAULT:
+            default = option.default_factory()
+        bare, _, _ = describe(option.type)
+        mixed = is_active(path) or any(
+            name.startswith(".".join(path) + ".") for name in SECURITY_DYNAMIC
+        )
+        nested = mixed and not covered(path, SECURITY_DYNAMIC)
+        is_section = isinstance(bare, type) and issubclass(bare, Struct)
+        if nested and (is_section or getattr(bare, "__origin__", None) is dict):
+            inspected.append((option.name, option.encode_name, default, None))
+        else:
+            inspected.append((option.name, option.encode_name, default, is_security(path)))
+    return tuple(inspected)
+
+
+def _collect(
+    section: Struct, pattern: tuple[str, ...], path: tuple[str, ...], found: list[InactiveOption]
+) -> None:
+    for attribute, name, default, verdict in _inspected(type(section), pattern):
+        value = getattr(section, attribute)
+        if value == default:
+            continue
+        here = (*path, name)
+        if verdict is not None:
+            found.append(InactiveOption(".".join(here), verdict))
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                _collect(item, (*pattern, name, "*"), (*here, key), found)
+        else:
+            _collect(value, (*pattern, name), here, found)
