@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,7 @@ def command(once: bool) -> None:
       kvproxy demo
       kvproxy demo --once
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvproxy-demo-")))
         demo = Demo(directory, stack)
@@ -202,7 +204,9 @@ class Demo:
         """Wait until the condition holds; ends the command when it does not in time."""
         deadline = time.monotonic() + seconds
         while not condition():
-            ended = [name for name, process in self._processes.items() if process.poll() is not None]
+            ended = [
+                name for name, process in self._processes.items() if process.poll() is not None
+            ]
             if ended or time.monotonic() > deadline:
                 log = (self._directory / "kvproxy.log").read_text(errors="replace")
                 click.echo(log, err=True)

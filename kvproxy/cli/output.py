@@ -23,5 +23,5 @@ def print_json(value: Any) -> None:
 
 
 def fail(message: str, *, nearest: str = "") -> NoReturn:
-    """End the command with exit code 1 and a message; ``nearest``: a valid name close to a wrong one."""
+    """End the command with exit code 1 and a message; ``nearest``: the name that was meant."""
     raise click.ClickException(message + (f"; did you mean `{nearest}`?" if nearest else ""))

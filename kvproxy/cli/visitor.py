@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 class Visits:
-    """What a visitor saw: ``first`` is server name to the time (`time.perf_counter`) of its first answer."""
+    """What a visitor saw. ``first``: server name to `time.perf_counter` of its first answer."""
 
     def __init__(self) -> None:
         """Start with nothing seen."""
@@ -34,7 +34,7 @@ class Visitor:
         self._host = host
 
     def ask(self) -> str | None:
-        """Return the name that answers one request; "" for an answer without a name, None for none."""
+        """Return the name that answers one request; "" for an answer without one, None for none."""
         connection = self._connect()
         try:
             return self._ask(connection)

@@ -72,8 +72,8 @@ def command(address: str, name: str) -> None:
       kvproxy whoami --name blue
       kvproxy whoami --name green --address 127.0.0.1:9002
     """
-    host, _, port = address.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
         raise click.BadParameter(
             f"`{address}`; expected host:port, such as 127.0.0.1:9001", param_hint="--address"
         )

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
 
 def clean_key(key: str, *, allow_empty: bool = False) -> str:
-    """Return the key without slashes at its ends; raises `click.UsageError` for one that cannot be."""
+    """Return the key without slashes at its ends; raises `click.UsageError` for a wrong one."""
     cleaned = key.strip("/")
     if not cleaned and not allow_empty:
-        raise click.UsageError("the key is empty; expected one such as kvproxy/frontends/web/backend.")
+        raise click.UsageError(
+            "the key is empty; expected one such as kvproxy/frontends/web/backend."
+        )
     if "//" in cleaned:
         raise click.UsageError(f"`{key}` has an empty part between two slashes.")
     return cleaned

@@ -73,7 +73,7 @@ def command(file: Path, replace: bool, dry_run: bool, store: str, output: str) -
 
 
 def read(file: Path) -> Configuration:
-    """Return the dynamic part of a TOML file; prints every problem, ends the command at a fatal one."""
+    """Return the dynamic part of a file; prints every problem, a fatal one ends the command."""
     try:
         document = read_toml(file)
     except TomlError as error:

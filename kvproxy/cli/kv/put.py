@@ -45,7 +45,9 @@ def command(
     if pairs[1::2].count("-") > 1:
         raise click.UsageError("only one VALUE can be read from standard input.")
     values = {
-        clean_key(key): sys.stdin.buffer.read() if value == "-" else value.encode(errors="surrogateescape")
+        clean_key(key): sys.stdin.buffer.read()
+        if value == "-"
+        else value.encode(errors="surrogateescape")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True)
     }
     expect: dict[str, bytes | None] = {}

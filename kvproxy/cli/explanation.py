@@ -1,0 +1,172 @@
+"""Why a request goes to a frontend, and why it does not go to the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from kvproxy.http.scan import MAX_HEAD_BYTES, MAX_HEADERS, scan_request
+from kvproxy.http.target import CanonicalTarget, canonical_target, request_uri
+from kvproxy.routing.linear import IndexedRoute, in_order
+from kvproxy.routing.request import RequestView
+from kvproxy.rules.matchers import NO, REDIRECT
+from kvproxy.rules.parser import parse_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from kvproxy.model.dynamic import Server
+    from kvproxy.model.messages import BackendEntry, EntryKey, FrontendEntry
+
+
+class RequestError(ValueError):
+    """A request that no proxy would route; ``status`` is what a client would get."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        """Keep message and status."""
+        super().__init__(message)
+        self.status = status
+
+
+class Answer(Struct, frozen=True):
+    """One element of a rule: what it asks, whether it matches, what it looked at."""
+
+    element: str
+    matches: bool
+    observed: str
+
+
+class Candidate(Struct, frozen=True):
+    """One frontend and its answer. ``redirect``: it answers with 301 to the path with its slash."""
+
+    provider: str
+    name: str
+    priority: int
+    backend: str
+    takes: bool
+    redirect: bool
+    tests: tuple[Answer, ...]
+
+    @property
+    def reasons(self) -> tuple[Answer, ...]:
+        """The elements that do not match."""
+        return tuple(test for test in self.tests if not test.matches)
+
+
+class Explanation(Struct, frozen=True):
+    """``taken_by``: the frontend that takes the request; ``before`` and ``after``: those that were
+    tried earlier and would be tried later, in order. ``sent``: the target that the server gets, empty when
+    the modifiers end in 404 or a redirect answers."""
+
+    taken_by: Candidate | None
+    before: tuple[Candidate, ...]
+    after: tuple[Candidate, ...]
+    sent: str
+    servers: Mapping[str, Server]
+
+
+class AskedRequest(Struct, frozen=True):
+    """A request as the router sees it."""
+
+    view: RequestView
+    target: CanonicalTarget
+
+
+def build_request(
+    method: str, url: str, headers: Sequence[str], *, allow_unsafe_paths: bool
+) -> AskedRequest:
+    """Make the request that a client would send for a URL; raises `RequestError`.
+
+    ``headers``: lines ``Name: value``; a ``Host`` line replaces the URL's host. The request passes the same
+    strict scan as on the wire.
+    """
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise RequestError(f"`{url}` is no http URL; expected such as http://web.localhost/path")
+    host = parts.netloc.rpartition("@")[2]
+    lines = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise RequestError(f"`{header}` is no header; expected `Name: value`")
+        if name.strip().lower() == "host":
+            host = value.strip()
+        else:
+            lines.append(f"{name.strip()}: {value.strip()}\r\n")
+    path = url.partition("://")[2] if "://" in url else url
+    slash = min((at for at in (path.find("/"), path.find("?")) if at >= 0), default=len(path))
+    target = path[slash:].partition("#")[0]
+    target = target if target.startswith("/") else f"/{target}"
+    head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}\r\n".encode()
+    scanned = scan_request(head, MAX_HEAD_BYTES, MAX_HEADERS)
+    if not isinstance(scanned, tuple):
+        status = scanned or 400
+        raise RequestError(f"the request is refused with status {status}", status)
+    canonical = canonical_target(scanned[2], allow_unsafe_paths)
+    if canonical is None:
+        raise RequestError("the path is refused with status 400 (see docs/decisions/strict-paths.md)")
+    view = RequestView(
+        method.encode(), scanned[1], canonical.path, canonical.query.removeprefix(b"?"), head
+    )
+    return AskedRequest(view, canonical)
+
+
+def explain(
+    frontends: Iterable[FrontendEntry],
+    backends: Mapping[EntryKey, BackendEntry],
+    request: AskedRequest,
+    *,
+    entry_point: str,
+    keep_trailing_slash: bool,
+) -> Explanation:
+    """Try the frontends of an entry point in the documented order."""
+    routes = in_order(
+        IndexedRoute(
+            key=(entry.provider, entry.name),
+            priority=entry.frontend.priority,
+            rule=parse_rules({name: route.rule for name, route in entry.frontend.routes.items()}),
+            payload=entry.frontend,
+        )
+        for entry in frontends
+        if entry_point in entry.frontend.entry_points
+    )
+    before: list[Candidate] = []
+    after: list[Candidate] = []
+    taken: Candidate | None = None
+    sent = ""
+    servers: Mapping[str, Server] = {}
+    for route in routes:
+        tests = []
+        redirect = False
+        for matcher in route.rule.matchers:
+            outcome = matcher.test(request.view, keep_trailing_slash)
+            redirect = redirect or outcome == REDIRECT
+            element = f"{matcher.element.name}:{','.join(matcher.element.values)}"
+            tests.append(Answer(element, outcome != NO, matcher.observed(request.view)))
+        takes = all(test.matches for test in tests)
+        candidate = Candidate(
+            provider=route.key[0],
+            name=route.key[1],
+            priority=route.effective_priority,
+            backend=route.payload.backend,
+            takes=takes,
+            redirect=takes and redirect,
+            tests=tuple(tests),
+        )
+        if taken is not None:
+            after.append(candidate)
+        elif not takes:
+            before.append(candidate)
+        else:
+            taken = candidate
+            backend = backends.get((candidate.provider, candidate.backend))
+            servers = backend.backend.servers if backend is not None else {}
+            if not candidate.redirect:
+                target = request.target
+                modified = route.rule.modifiers.apply(target.path, target.raw_path)
+                if modified is not None:
+                    uri = request_uri(modified.path, modified.raw_path, target.query)
+                    sent = uri.decode("latin-1")
+    return Explanation(taken, tuple(before), tuple(after), sent, servers)

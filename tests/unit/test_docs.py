@@ -1,0 +1,154 @@
+"""What the documentation shows is run: commands, TOML and Python examples, and links."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kvproxy.provider import Failure, Snapshot
+from tests.support.backend import ReservedPort
+from tests.support.deadline import wait_until
+from tests.support.documents import ROOT, blocks, commands, documents, links, matches
+
+if TYPE_CHECKING:
+    from tests.support.documents import Block
+
+DOCUMENTS = documents()
+BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
+RUN = [path for path in DOCUMENTS if any(block.tested for block in blocks(path))]
+PORTS = ("8080", "9001", "9002", "9003")
+"""Ports that documents write; each is replaced by a free one."""
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", RUN, ids=name_of)
+def test_the_commands_of_a_document_do_what_it_says(path: Path, tmp_path: Path) -> None:
+    run = [command for block in blocks(path) if block.tested for command in commands(block)]
+    with ExitStack() as stack:
+        reserved = [stack.enter_context(ReservedPort()) for _ in PORTS]
+        ports = {port: str(each.port) for port, each in zip(PORTS, reserved, strict=True)}
+    script = ["set -o pipefail"]
+    for number, command in enumerate(run):
+        text = command.text
+        for port, replacement in ports.items():
+            text = text.replace(f":{port}", f":{replacement}")
+        script += [f"(\nset -e\n{text}) >{tmp_path}/out.{number} 2>&1", "code=$?"]
+        script += [f"[ $code = 0 ] || {{ echo {number} $code; exit 1; }}"]
+    result = run_script("\n".join(script), tmp_path)
+    outputs = []
+    for number in range(len(run)):
+        file = tmp_path / f"out.{number}"
+        outputs.append(file.read_text() if file.exists() else "")
+        for port, replacement in ports.items():
+            outputs[-1] = outputs[-1].replace(f":{replacement}", f":{port}")
+    transcript = "\n".join(
+        f"$ {command.text}{output}" for command, output in zip(run, outputs, strict=True)
+    )
+    assert result == "", f"command number and exit code: {result}\n{transcript}"
+    for command, output in zip(run, outputs, strict=True):
+        if command.expected is not None:
+            assert matches(command.expected, output), (
+                f"{command.place}: {command.text}shows\n{command.expected}\nbut prints\n{output}"
+            )
+
+
+def run_script(script: str, directory: Path) -> str:
+    """Run a bash script and end everything that it started; returns what it printed."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(directory),
+    }
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=120)
+    finally:
+        end_group(process.pid)
+        process.wait(5)
+    return output
+
+
+def members(group: int) -> list[int]:
+    """Return the processes of a process group that are no zombies."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, process_group = entry.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(process_group) == group and state != "Z":
+            found.append(int(entry.parent.name))
+    return found
+
+
+def end_group(group: int) -> None:
+    """End every process of a group: ask first, insist after 15 s."""
+    for pid in members(group):
+        if Path(f"/proc/{pid}").exists():
+            signal_quietly(pid, signal.SIGTERM)
+    try:
+        wait_until(lambda: not members(group), "the end of what a document started", 15)
+    finally:
+        for pid in members(group):
+            signal_quietly(pid, signal.SIGKILL)
+
+
+def signal_quietly(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=[block.place for block in PYTHON])
+def test_the_source_of_the_plugin_guide_works(block: Block, tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(block.text, block.place, "exec"), names)
+    plugin = names["plugin"]
+    file = tmp_path / "ports.txt"
+    source = names["PortsSource"](file)
+
+    async def first() -> Snapshot | Failure:
+        async with aclosing(source.snapshots()) as events:
+            event: Snapshot | Failure = await asyncio.wait_for(anext(events), 5)
+            return event
+
+    failed = asyncio.run(first())
+    assert isinstance(failed, Failure)
+    assert "No such file" in str(failed.problems[0])
+    file.write_text("web 9001\nbad line\n")
+    snapshot = asyncio.run(first())
+    assert isinstance(snapshot, Snapshot)
+    assert snapshot.provider == plugin.name == "ports"
+    assert snapshot.configuration.frontends["web"].routes["host"].rule == "Host:web.localhost"
+    assert [problem.entry for problem in snapshot.problems] == [("frontends", "bad")]
+
+
+LINKS = [(path, link) for path in DOCUMENTS for link in links(path)]
+
+
+@pytest.mark.parametrize(("path", "link"), LINKS, ids=[f"{name_of(p)}-{t}" for p, t in LINKS])
+def test_links_lead_somewhere(path: Path, link: str) -> None:
+    assert (path.parent / link).exists()
