@@ -41,8 +41,8 @@ def canonical_target(target: bytes, allow_unsafe: bool) -> CanonicalTarget | Non
 
     Refused is a bad percent escape and, unless `allow_unsafe`, all that servers are known to read
     in two ways: an encoded slash, backslash, NUL, semicolon, question mark or hash, a backslash or
-    hash as such, and a segment that is `.` or `..` in whatever spelling, with or without `;...`. With `allow_unsafe` those
-    pass as Traefik 1.7 passes them.
+    hash as such, and a segment that is `.` or `..` in whatever spelling, with `;parameters` or
+    without. With `allow_unsafe` those pass as Traefik 1.7 passes them.
     """
     if target == b"*":
         return CanonicalTarget(b"*", b"", b"", b"*")
