@@ -77,7 +77,6 @@ static const uint8_t CLASS[256] = {
 };
 
 #define CONSTANT(literal) ((struct text){(const uint8_t *)(literal), sizeof(literal) - 1})
-
 #define CRLF CONSTANT("\r\n")
 #define SWITCH CONSTANT("Connection: Upgrade\r\nUpgrade: websocket\r\n")
 
@@ -250,12 +249,10 @@ static void read_fields(struct head *head, unsigned cut, struct facts *facts) {
             field->cut |= facts->lengths++ > 0; /* equal ones collapse to the first, where more are allowed */
             break;
         case TRANSFER_ENCODING:
-            facts->codings++;
-            facts->unknown_coding |= !equals_folded(value, CONSTANT("chunked"));
+            facts->codings++, facts->unknown_coding |= !equals_folded(value, CONSTANT("chunked"));
             break;
         case EXPECTATION:
-            facts->flags |= EXPECT;
-            facts->unknown_expectation |= !equals_folded(value, CONSTANT("100-continue"));
+            facts->flags |= EXPECT, facts->unknown_expectation |= !equals_folded(value, CONSTANT("100-continue"));
             break;
         case TE: facts->trailers |= has_element(value, CONSTANT("trailers")); break;
         case UPGRADE_TO: facts->websocket |= has_element(value, CONSTANT("websocket")); break;
@@ -386,7 +383,6 @@ static PyObject *scan_request(PyObject *Py_UNUSED(module), PyObject *const *argu
     int status = equals(method, CONSTANT("CONNECT")) ? 405 : bad || form < 0 ? 400 : facts.unknown_coding ? 501
                : facts.unknown_expectation ? 417 : 0;
     if (status) return PyLong_FromLong(status);
-
     int get = equals(method, CONSTANT("GET"));
     if (get || equals(method, CONSTANT("OPTIONS")) || equals(method, CONSTANT("TRACE"))) flags |= IDEMPOTENT;
     if (equals(method, CONSTANT("HEAD"))) flags |= HEAD | IDEMPOTENT;
@@ -401,7 +397,6 @@ static PyObject *scan_request(PyObject *Py_UNUSED(module), PyObject *const *argu
     if (!target_bytes) return NULL;
     target = (struct text){(const uint8_t *)PyBytes_AS_STRING(target_bytes), (size_t)PyBytes_GET_SIZE(target_bytes)};
     if (is_plain(target)) flags |= PLAIN_PATH;
-
     output.count = 0;
     if (http11 && !(flags & ABSOLUTE)) {
         append_kept(&output, &head, (uint32_t)(method.bytes - head.data), head.end - 2);
@@ -451,7 +446,6 @@ static PyObject *scan_response(PyObject *Py_UNUSED(module), PyObject *const *arg
         (facts.codings && (facts.lengths || !http11 || facts.unknown_coding)) ||
         (status == 101 && (!(request_flags & UPGRADE) || !http11 || !facts.websocket)))
         return PyLong_FromLong(500);
-
     int kind = status == 101 ? SWITCHING : status < 200 ? INFORMATIONAL
              : request_flags & HEAD || status == 204 || status == 304 ? NO_BODY
              : facts.codings ? CHUNKED_BODY : facts.lengths ? LENGTH : CLOSE;
@@ -498,8 +492,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_scan", .m_doc = "The C twin of scan_pure.", .m_size = 0,
-    .m_methods = methods, .m_slots = (PyModuleDef_Slot[]){{0, NULL}},
+    PyModuleDef_HEAD_INIT, .m_name = "_scan", .m_methods = methods, .m_slots = (PyModuleDef_Slot[]){{0, NULL}},
 };
 
 PyMODINIT_FUNC PyInit__scan(void) { return PyModuleDef_Init(&definition); }
