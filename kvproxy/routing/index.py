@@ -12,15 +12,27 @@ from kvproxy.routing import tree
 from kvproxy.routing.linear import Found, IndexedRoute, RouteKey
 from kvproxy.routing.sharded import ShardedMap
 from kvproxy.routing.tree import EMPTY, Entries, Entry, Node
-from kvproxy.rules.matchers import HostMatcher, HostRegexpMatcher, Matcher, PathMatcher
+from kvproxy.rules.matchers import (
+    HostMatcher,
+    HostRegexpMatcher,
+    Matcher,
+    PathMatcher,
+    canonical_host,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kvproxy.rules.matchers import RequestFacts
+    from kvproxy.routing.request import RequestView
     from kvproxy.rules.parser import FrontendRule
 
 T = TypeVar("T")
+
+MAX_CACHED_HOSTS = 16384
+"""Spellings of hosts that an index remembers; an entry takes about 200 bytes."""
+
+MAX_CACHED_LENGTH = 255
+"""Longest Host value, in bytes, that is remembered."""
 
 __all__ = ["Found", "HostBucket", "IndexedRoute", "RouteIndex", "RouteKey"]
 
@@ -47,6 +59,31 @@ class HostBucket(Generic[T]):
                 self.only_priority = -first.order[0]
 
 
+class HostCache(dict[bytes, HostBucket[T] | None]):
+    """Buckets by Host value as sent: one look-up on the hot path, whatever case and port it has.
+
+    ``cache[host]`` never raises: None stands for a host that no frontend names, and is not kept.
+    The cache is emptied when it holds `MAX_CACHED_HOSTS` spellings, so that clients cannot make it
+    grow.
+    """
+
+    __slots__ = ("_hosts",)
+
+    def __init__(self, hosts: ShardedMap[bytes, HostBucket[T]]) -> None:
+        """Start empty in front of ``hosts``."""
+        super().__init__()
+        self._hosts = hosts
+
+    def __missing__(self, host: bytes) -> HostBucket[T] | None:
+        """Look a spelling up and keep what it leads to."""
+        bucket = self._hosts.get(canonical_host(host))
+        if bucket is not None and len(host) <= MAX_CACHED_LENGTH:
+            if len(self) >= MAX_CACHED_HOSTS:
+                self.clear()
+            self[host] = bucket
+        return bucket
+
+
 class RouteIndex(Generic[T]):
     """Finds the frontend of a request.
 
@@ -55,7 +92,14 @@ class RouteIndex(Generic[T]):
     if none. Make one with `empty` and `update`.
     """
 
-    __slots__ = ("_floating", "floating_priority", "hosts", "keep_trailing_slash", "routes")
+    __slots__ = (
+        "_floating",
+        "buckets",
+        "floating_priority",
+        "hosts",
+        "keep_trailing_slash",
+        "routes",
+    )
 
     def __init__(
         self,
@@ -68,6 +112,7 @@ class RouteIndex(Generic[T]):
         self.keep_trailing_slash = keep_trailing_slash
         self.routes = routes
         self.hosts = hosts
+        self.buckets = HostCache(hosts)
         self._floating = floating
         self.floating_priority = -1 if floating.best is None else -floating.best.order[0]
 
@@ -76,9 +121,9 @@ class RouteIndex(Generic[T]):
         """Return an index that finds nothing."""
         return RouteIndex(keep_trailing_slash, ShardedMap(), ShardedMap(), EMPTY)
 
-    def find(self, request: RequestFacts) -> Found[T] | None:
+    def find(self, request: RequestView) -> Found[T] | None:
         """Return the frontend that takes ``request``, or None (default 404)."""
-        bucket = self.hosts.get(request.canonical_host)
+        bucket = self.buckets[request.host]
         if bucket is None:
             hit = tree.find(self._floating, request, self.keep_trailing_slash, None)
             return None if hit is None else hit[1]

@@ -1,41 +1,36 @@
-"""The answer to a request that differs from a rule only by a trailing slash: 301 to the rule's form."""
+"""Where a request is sent that differs from a rule only by a trailing slash: the rule's form."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-_ENCODED_IN_PATH = re.compile(rb"[^A-Za-z0-9\-_.~$&+,/:;=@]")
-_ENCODED_IN_QUERY = re.compile(rb"[^\x21-\x7e]")
-_HTML = {
-    ord("&"): "&amp;",
-    ord("<"): "&lt;",
-    ord(">"): "&gt;",
-    ord('"'): "&#34;",
-    ord("'"): "&#39;",
-}
+from kvproxy.http.target import encode_path
+
+if TYPE_CHECKING:
+    from kvproxy.routing.request import RequestView
+
+_encode_in_query = re.compile(rb"[^\x21-\x7e]").sub
 
 
-def trailing_slash_location(path: bytes, query: bytes, origin: bytes = b"") -> bytes:
-    """Return the ``Location`` for a decoded ``path`` and a ``query`` without ``?``.
+def redirect_location(request: RequestView, authority: bytes, scheme: bytes = b"http") -> bytes:
+    """Return the ``Location`` of the 301 for `Found.redirect`.
 
-    The slash at the end is taken away, or added when there is none; the path is encoded anew (an encoded
-    slash is a slash), the query kept. ``origin`` is ``http://host[:port]`` for a request whose target was
-    in absolute form, else empty. Several leading slashes become one, as in Go's http.Redirect: a
-    ``Location`` of ``//name/`` would lead to another host.
+    The slash at the end of the path is taken away, or added when there is none; the path is encoded
+    anew (an encoded slash is a slash), the query kept. ``authority``: host and port as sent when
+    the target was in absolute form, which makes the answer absolute too; else empty. Several
+    leading slashes become one, as Go's http.Redirect makes them: ``//name/`` would lead to another
+    host.
     """
+    path = request.path
     path = path[:-1] if path.endswith(b"/") else path + b"/"
-    if not origin:
-        path = b"/" + path.lstrip(b"/")
-    location = origin + _ENCODED_IN_PATH.sub(_percent_encode, path)
-    if query:
-        location += b"?" + _ENCODED_IN_QUERY.sub(_percent_encode, query)
+    if authority:
+        location = b"%b://%b%b" % (scheme, authority, encode_path(path))
+    else:
+        location = encode_path(b"/" + path.lstrip(b"/"))
+    if request.query:
+        location += b"?" + _encode_in_query(_percent_encode, request.query)
     return location
-
-
-def redirect_body(location: bytes) -> bytes:
-    """Return the HTML body that goes with a 301 to a GET request."""
-    link = location.decode("ascii").translate(_HTML)
-    return f'<a href="{link}">Moved Permanently</a>.\n\n'.encode()
 
 
 def _percent_encode(match: re.Match[bytes]) -> bytes:
