@@ -15,7 +15,7 @@ from kvproxy import channel
 from kvproxy.channel import Channel, ChannelClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     Pair = tuple[Channel["Message"], Channel["Message"]]
@@ -38,7 +38,7 @@ def open_descriptors() -> set[str]:
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
-def run(request: pytest.FixtureRequest) -> Iterator[Callable[[Scenario], None]]:
+def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
     """Run a scenario on either event loop, with a deadline and a check for lost descriptors."""
     factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 

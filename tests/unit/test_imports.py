@@ -18,14 +18,15 @@ MAY_IMPORT = {
     "providers": {"provider", "model"},
     "config": {"model", "provider"},
     "channel": {"model"},
-    "control": {"model", "rules", "routing", "provider", "config", "channel"},
+    "log": set(),
+    "control": {"model", "rules", "routing", "provider", "config", "channel", "log"},
     "http": set(),
     "routing": {"model", "rules", "http"},
     "balance": {"model", "rules", "http"},
     "middleware": {"model", "rules", "http"},
-    "proxy": {"http", "routing", "balance", "middleware", "model", "rules", "channel"},
+    "proxy": {"http", "routing", "balance", "middleware", "model", "rules", "channel", "log"},
     "cli": {
-        *("model", "rules", "provider", "providers", "config", "channel", "control"),
+        *("model", "rules", "provider", "providers", "config", "channel", "control", "log"),
         *("http", "routing", "balance", "middleware", "proxy"),
     },
 }

@@ -1,0 +1,212 @@
+"""Providers, pipeline and journal of a supervisor: from what stores say to what workers serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from kvproxy.control.journal import Journal, JournalError
+from kvproxy.control.pipeline import Pipeline
+from kvproxy.control.sources import SourceRunner
+from kvproxy.log import pairs
+from kvproxy.provider import Failure, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from kvproxy.control.generation import Generation
+    from kvproxy.control.outcome import Notice, Outcome
+    from kvproxy.control.sources import Opener
+    from kvproxy.model.static import StaticConfiguration
+
+SILENCE_SECONDS = 0.3
+"""How long the start waits for providers before the journal's configuration is served."""
+
+_logger = logging.getLogger("kvproxy.control")
+
+
+class ControlPlane:
+    """Runs the configured providers and hands every new generation to ``serve``."""
+
+    def __init__(
+        self,
+        settings: StaticConfiguration,
+        openers: Sequence[Opener],
+        journal: Path,
+        serve: Callable[[Generation], None],
+    ) -> None:
+        """``journal``: its file, which `start` opens. ``serve`` is called inside the event loop."""
+        self._settings = settings
+        self._runners = {opener.name: SourceRunner(opener, self._offer) for opener in openers}
+        self._journal_path = journal
+        self._journal: Journal | None = None
+        self._serve = serve
+        self._pipeline: Pipeline | None = None
+        self._decided = False
+        self._restored = False
+        self._silent = set(self._runners)
+        self._all_spoke = asyncio.Event()
+        self._notices: dict[tuple[str, str], Notice] = {}
+        self._frozen: dict[str, Snapshot | Failure] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """The pipeline, from `start` on."""
+        return self._pipeline
+
+    def fresh_at(self, provider: str) -> float:
+        """Return when the origin of ``provider`` last proved what it said; 0.0: not known."""
+        runner = self._runners.get(provider)
+        return 0.0 if runner is None else runner.fresh_at
+
+    async def start(self, serving: Generation | None = None) -> None:
+        """Ask the providers; serve what they say, or the last known good, after `SILENCE_SECONDS`.
+
+        ``serving``: what workers serve already; it is not replaced by nothing.
+        """
+        self._journal = self._open_journal()
+        self._pipeline = pipeline = Pipeline(self._settings, self._journal, time)
+        outcome = pipeline.restore(list(self._runners))
+        self._restored = outcome.generation is not None
+        self._take(outcome)
+        for name, runner in self._runners.items():
+            _logger.info("starting provider %s", pairs(provider=name))
+            runner.start()
+        if self._silent:
+            try:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    await self._all_spoke.wait()
+            except TimeoutError:
+                pass
+        self._decided = True
+        for notice in self._notices.values():
+            _log_found(notice)
+        stale = [status for status in pipeline.providers() if status.stale]
+        for status in stale:
+            _logger.warning(
+                "STALE: the provider has not answered, its last known good configuration is served "
+                "%s",
+                pairs(
+                    provider=status.provider,
+                    revision=status.revision,
+                    ageSeconds=round(time.time() - status.read_at, 1),
+                    frontends=status.frontends,
+                ),
+            )
+        nothing_known = not self._restored and len(self._silent) == len(self._runners)
+        if serving is None or not nothing_known:
+            self._serve_now(pipeline.generation)
+
+    def freeze(self) -> None:
+        """Apply nothing more until `thaw`; the newest word of each provider is kept."""
+        if self._frozen is None:
+            self._frozen = {}
+
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        kept, self._frozen = self._frozen, None
+        for event in (kept or {}).values():
+            self._offer(event)
+
+    async def close(self) -> None:
+        """Stop the providers and close the journal, which then holds everything served."""
+        self.freeze()
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
+        if self._journal is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
+            self._journal = None
+
+    def confirm(self, provider: str) -> bool:
+        """Apply the held snapshot of a provider; False when none is held."""
+        if self._pipeline is None:
+            return False
+        outcome = self._pipeline.confirm(provider)
+        self._take(outcome)
+        return outcome.generation is not None
+
+    def _open_journal(self) -> Journal | None:
+        try:
+            return Journal(self._journal_path)
+        except JournalError as error:
+            _logger.error(
+                "the journal cannot be used, no last known good configuration %s",
+                pairs(path=self._journal_path, reason=error),
+            )
+            return None
+
+    def _offer(self, event: Snapshot | Failure) -> None:
+        if self._frozen is not None:
+            self._frozen[event.provider] = event
+            return
+        assert self._pipeline is not None
+        outcome = self._pipeline.offer(event)
+        self._silent.discard(event.provider)
+        if not self._silent:
+            self._all_spoke.set()
+        self._take(outcome)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._frozen is None and self._pipeline is not None:
+            self._take(self._pipeline.tick())
+
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.generation is not None and self._decided:
+            self._serve_now(outcome.generation)
+        for notice in outcome.resolved:
+            if self._notices.pop(_key(notice), None) is not None and self._decided:
+                _logger.info("resolved %s", pairs(provider=notice.provider, problem=notice.problem))
+        for notice in outcome.found:
+            self._notices[_key(notice)] = notice
+            if self._decided:
+                _log_found(notice)
+        for name in outcome.confirm:
+            runner = self._runners.get(name)
+            if runner is not None:
+                _logger.info("reading again %s", pairs(provider=name))
+                runner.read_again()
+        self._wake_at(outcome.wake_at)
+
+    def _serve_now(self, generation: Generation) -> None:
+        revisions = ",".join(f"{name}:{text}" for name, text in generation.revisions.items())
+        _logger.info(
+            "new generation %s",
+            pairs(
+                number=generation.number,
+                digest=generation.digest[:12],
+                revisions=revisions,
+                frontends=_counts(generation.changes.frontends),
+                backends=_counts(generation.changes.backends),
+            ),
+        )
+        self._serve(generation)
+
+    def _wake_at(self, when: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:
+            delay = max(0.0, when - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+
+def _key(notice: Notice) -> tuple[str, str]:
+    return notice.provider, str(notice.problem)
+
+
+def _log_found(notice: Notice) -> None:
+    level = logging.ERROR if notice.problem.fatal else logging.WARNING
+    _logger.log(level, "problem %s", pairs(provider=notice.provider, problem=notice.problem))
+
+
+def _counts(changes: Mapping[Any, tuple[object, object]]) -> str:
+    """Return ``+added~changed-removed``."""
+    added = sum(before is None for before, _ in changes.values())
+    removed = sum(after is None for _, after in changes.values())
+    return f"+{added}~{len(changes) - added - removed}-{removed}"

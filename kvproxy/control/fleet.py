@@ -1,0 +1,314 @@
+"""All workers: one per slot, replaced when it dies, told every generation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from kvproxy import channel
+from kvproxy.control.crash_loop import CrashLoop
+from kvproxy.control.delta import delta, full
+from kvproxy.control.worker_process import WorkerProcess
+from kvproxy.log import pairs
+from kvproxy.model.messages import Start, Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kvproxy.control.generation import Generation
+    from kvproxy.control.sockets import SlotSockets
+    from kvproxy.control.worker_records import WorkerRecords
+    from kvproxy.model.messages import Applied
+    from kvproxy.model.static import StaticConfiguration
+
+WORKER_COMMAND = (sys.executable, "-m", "kvproxy.proxy")
+CHECK_SECONDS = 1.0
+STOP_MARGIN_SECONDS = 5.0
+"""What a worker may take longer than it was told before it is killed."""
+
+_logger = logging.getLogger("kvproxy.control")
+
+
+class WorkerStatus(Struct, frozen=True, rename="camel"):
+    """One worker for the status: ``generation`` is what it has acknowledged, -1 nothing yet."""
+
+    slot: int
+    pid: int
+    ready: bool
+    generation: int
+    seconds: float
+    connections: int
+    requests: int
+    restarts: int
+
+
+def slot_count(workers: int) -> int:
+    """Return the number of slots for the setting ``workers``; 0 means one per usable core."""
+    return workers if workers > 0 else len(os.sched_getaffinity(0))
+
+
+class Fleet:
+    """The workers of a supervisor. To be used inside its event loop.
+
+    Workers are started by `start`, which also sends them the generation of the first `serve`; they
+    listen from that moment on.
+    """
+
+    def __init__(
+        self,
+        settings: StaticConfiguration,
+        sockets: Mapping[str, SlotSockets],
+        records: WorkerRecords,
+        host_name: str,
+        command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:
+        """``sockets``: entry point to the sockets of each slot; ``host_name``: of this machine."""
+        self.slots = slot_count(settings.workers)
+        self.generation: Generation | None = None
+        self._settings = settings
+        self._sockets = sockets
+        self._records = records
+        self._host_name = host_name
+        self._command = command
+        self._workers: dict[int, WorkerProcess] = {}
+        self._restarts = [0] * self.slots
+        self._ended = Statistics(0, 0, [0] * 6)
+        self._stopping: tuple[float, float] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+        self._encoded: dict[int | None, list[bytes]] = {}
+        self._served_at = 0.0
+        self._announced = -1
+
+    def start(self) -> None:
+        """Start a worker in every slot and keep them going."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._keep(slot)) for slot in range(self.slots)]
+        self._tasks.append(loop.create_task(self._watch()))
+
+    def serve(self, generation: Generation) -> None:
+        """Send a generation to every worker."""
+        first = self.generation is None
+        self.generation = generation
+        self._encoded.clear()
+        self._served_at = monotonic()
+        for worker in self._workers.values():
+            worker.serve(generation)
+            if first:
+                self._listen(worker, worker.slot)
+        self._notify()
+
+    @property
+    def live(self) -> bool:
+        """Whether every slot's worker serves the newest generation."""
+        number = -1 if self.generation is None else self.generation.number
+        return len(self._workers) == self.slots and all(
+            worker.ready and worker.acknowledged == number for worker in self._workers.values()
+        )
+
+    async def changed(self) -> None:
+        """Wait until something happened that `live` or `status` may show."""
+        await self._changed.wait()
+
+    async def wait_live(self) -> None:
+        """Wait until every worker serves the newest generation; set a deadline around it."""
+        while not self.live:
+            await self.changed()
+
+    def status(self) -> list[WorkerStatus]:
+        """Return what is known of each worker."""
+        now = monotonic()
+        return [
+            WorkerStatus(
+                slot,
+                worker.pid,
+                worker.ready,
+                worker.acknowledged,
+                round(now - worker.started_at, 3),
+                worker.statistics.connections,
+                worker.statistics.requests,
+                self._restarts[slot],
+            )
+            for slot, worker in sorted(self._workers.items())
+        ]
+
+    def statistics(self) -> Statistics:
+        """Return the totals of all workers, those that have ended included."""
+        total = self._ended
+        for worker in self._workers.values():
+            total = _add(total, worker.statistics)
+        return total
+
+    async def stop(self, accept_seconds: float, grace_seconds: float) -> None:
+        """Stop every worker: accept for a while, finish requests for a while, then be killed."""
+        self._stopping = (accept_seconds, grace_seconds)
+        for worker in self._workers.values():
+            worker.stop(accept_seconds, grace_seconds)
+        limit = accept_seconds + grace_seconds + STOP_MARGIN_SECONDS
+        keeping = self._tasks[: self.slots]
+        for task in self._tasks[self.slots :]:
+            task.cancel()
+        # A slot without a process only waits for its next start.
+        for slot, task in enumerate(keeping):
+            if slot not in self._workers:
+                task.cancel()
+        _, late = await asyncio.wait(keeping, timeout=limit) if keeping else (set(), set())
+        if late:
+            _logger.error("workers did not stop in time and are killed %s", pairs(count=len(late)))
+            self.kill()
+            await asyncio.wait(late, timeout=STOP_MARGIN_SECONDS)
+
+    def kill(self) -> None:
+        """Kill every worker now."""
+        for worker in self._workers.values():
+            worker.kill()
+
+    def ready(self, worker: WorkerProcess) -> None:
+        """Note that a worker serves."""
+        _logger.info(
+            "worker ready %s",
+            pairs(slot=worker.slot, pid=worker.pid, seconds=monotonic() - worker.started_at),
+        )
+        self._notify()
+
+    def acknowledged(self, worker: WorkerProcess, message: Applied) -> None:
+        """Note that a worker serves a generation."""
+        for problem in message.problems:
+            _logger.error(
+                "worker cannot serve an entry %s",
+                pairs(slot=worker.slot, generation=message.generation, problem=problem),
+            )
+        self._notify()
+        if self.live and self.generation and self._announced != self.generation.number:
+            self._announced = self.generation.number
+            _logger.info(
+                "generation is live %s",
+                pairs(
+                    number=self.generation.number,
+                    digest=self.generation.digest[:12],
+                    workers=self.slots,
+                    seconds=monotonic() - self._served_at,
+                ),
+            )
+
+    def refused(self, worker: WorkerProcess, reason: str) -> None:
+        """Note that a worker has to get the whole generation."""
+        _logger.warning(
+            "worker refused a generation, sending the whole %s",
+            pairs(slot=worker.slot, pid=worker.pid, reason=reason),
+        )
+
+    def _notify(self) -> None:
+        """Wake everybody who waits in `changed`."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _encode(self, base: Generation | None, target: Generation) -> Sequence[bytes]:
+        """Encode the way from ``base`` to ``target``, once for all workers."""
+        if target is not self.generation:
+            return _encode_parts(base, target)
+        key = None if base is None else base.number
+        if key not in self._encoded:
+            self._encoded[key] = _encode_parts(base, target)
+        return self._encoded[key]
+
+    def _listen(self, worker: WorkerProcess, slot: int) -> None:
+        for entry_point, slots in self._sockets.items():
+            worker.listen(entry_point, slots[slot])
+
+    async def _keep(self, slot: int) -> None:
+        """Keep a worker running in a slot."""
+        history = CrashLoop()
+        while self._stopping is None:
+            began = monotonic()
+            ending = await self._run_worker(slot)
+            if self._stopping is not None:
+                return
+            self._restarts[slot] += 1
+            delay = history.died(monotonic() - began)
+            _logger.error(
+                "worker died, starting another %s",
+                pairs(slot=slot, how=ending, afterSeconds=monotonic() - began, delaySeconds=delay),
+            )
+            if delay:
+                self._lend(slot)
+                await asyncio.sleep(delay)
+
+    async def _run_worker(self, slot: int) -> str:
+        """Run one worker process to its end and return how it ended."""
+        start = Start(slot, self._settings, self._host_name)
+        try:
+            worker = WorkerProcess.start(self._command, start, self._encode, self)
+        except OSError as error:
+            return f"cannot start: {error}"
+        self._records.add(worker.pid, slot)
+        self._workers[slot] = worker
+        if self.generation is not None:
+            # The routes come before the listeners: no request must meet a worker without them.
+            worker.serve(self.generation)
+            self._listen(worker, slot)
+        if self._stopping is not None:
+            worker.stop(*self._stopping)
+        try:
+            code = await worker.finished()
+        finally:
+            if self._workers.get(slot) is worker:
+                del self._workers[slot]
+        self._records.remove(worker.pid)
+        ended = msgspec.structs.replace(worker.statistics, connections=0)
+        self._ended = _add(self._ended, ended)
+        self._notify()
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _lend(self, slot: int) -> None:
+        """Let another worker serve a slot's sockets: clients must not wait in a queue of nobody."""
+        for worker in self._workers.values():
+            if worker.ready:
+                if slot not in worker.lent:
+                    worker.lent.add(slot)
+                    self._listen(worker, slot)
+                    _logger.warning(
+                        "worker serves the sockets of another slot too %s",
+                        pairs(slot=worker.slot, otherSlot=slot),
+                    )
+                return
+
+    async def _watch(self) -> None:
+        """Replace workers that hang."""
+        looked_at = monotonic()
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            now = monotonic()
+            if now - looked_at > 2 * CHECK_SECONDS:
+                for worker in self._workers.values():
+                    worker.forgive_silence()
+            looked_at = now
+            for worker in self._workers.values():
+                reason = worker.overdue(now)
+                if reason:
+                    _logger.error(
+                        "worker is killed %s",
+                        pairs(slot=worker.slot, pid=worker.pid, reason=reason),
+                    )
+                    worker.kill()
+
+
+def _encode_parts(base: Generation | None, target: Generation) -> list[bytes]:
+    parts = full(target) if base is None else delta(base, target)
+    return [channel.encode(part) for part in parts]
+
+
+def _add(one: Statistics, other: Statistics) -> Statistics:
+    return Statistics(
+        one.connections + other.connections,
+        one.requests + other.requests,
+        [first + second for first, second in zip(one.statuses, other.statuses, strict=True)],
+    )

@@ -1,0 +1,149 @@
+"""Providers: found by entry point, opened by their section of the settings, kept running."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from kvproxy.control.store_source import StoreSource
+from kvproxy.log import pairs
+from kvproxy.model.problem import Problem
+from kvproxy.provider import Failure, Plugin, Snapshot, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvproxy.model.static import StaticConfiguration
+
+GROUP = "kvproxy.providers"
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+LASTING_SECONDS = 60.0
+"""A source that ran for so long is started again as after its first end."""
+
+_logger = logging.getLogger("kvproxy.control")
+
+
+class PluginError(Exception):
+    """A configured provider has no usable plugin; the message names it and the reason."""
+
+
+class Opener(Struct, frozen=True):
+    """A configured provider and how its source is opened (again)."""
+
+    name: str
+    open: Callable[[], Source]
+
+
+def configured(settings: StaticConfiguration) -> list[Opener]:
+    """Return the providers whose section is set, each with its plugin loaded.
+
+    Raises `PluginError` when a plugin cannot be loaded.
+    """
+    openers = []
+    for entry_point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
+        section = getattr(settings, entry_point.name, None)
+        if section is None:
+            continue
+        try:
+            plugin = entry_point.load()
+        except Exception as error:
+            # A plugin is foreign code; whatever it raises, the message must name it.
+            raise PluginError(f"provider `{entry_point.name}`: {error}") from error
+        if not isinstance(plugin, Plugin):
+            raise PluginError(f"provider `{entry_point.name}`: {entry_point.value} is no Plugin")
+        openers.append(_opener(plugin, section, settings))
+    return openers
+
+
+def _opener(plugin: Plugin, section: Any, settings: StaticConfiguration) -> Opener:
+    open_source, open_store = plugin.open_source, plugin.open_store
+    if open_source is not None:
+        return Opener(plugin.name, lambda: open_source(section, settings))
+    if open_store is not None:
+        return Opener(
+            plugin.name,
+            lambda: StoreSource(
+                open_store(section, settings), plugin.name, section.prefix, watch=section.watch
+            ),
+        )
+    raise PluginError(f"provider `{plugin.name}`: neither a store nor a source")
+
+
+class SourceRunner:
+    """Runs one source for ever: whatever ends it, it is opened again after a pause."""
+
+    def __init__(self, opener: Opener, offer: Callable[[Snapshot | Failure], None]) -> None:
+        """``offer`` is called, inside the event loop, with everything that the source says."""
+        self.name = opener.name
+        self._opener = opener
+        self._offer = offer
+        self._task: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._source: Source | None = None
+
+    @property
+    def fresh_at(self) -> float:
+        """The ``time.time()`` at which the origin last proved what it said; 0.0: not known."""
+        return float(getattr(self._source, "fresh_at", 0.0))
+
+    def start(self) -> None:
+        """Start running; to be called once."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def read_again(self) -> None:
+        """Read from the origin at once: the source is opened anew."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def stop(self) -> None:
+        """Stop the source and release what it holds."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=5.0)
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            began = time.monotonic()
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+            try:
+                await asyncio.wait([self._reading])
+            except asyncio.CancelledError:
+                self._reading.cancel()
+                await asyncio.wait([self._reading], timeout=5.0)
+                raise
+            if self._reading.cancelled():
+                continue
+            error = self._reading.exception()
+            reason = f"{type(error).__name__}: {error}" if error else "it ended"
+            _logger.error(
+                "provider stopped, starting it again %s",
+                pairs(provider=self.name, reason=reason, delaySeconds=pause),
+                exc_info=error,
+            )
+            problem = Problem(message=f"the provider stopped: {reason}", where=self.name)
+            self._say(Failure(provider=self.name, problems=(problem,), failed_at=time.time()))
+            await asyncio.sleep(pause)
+            lasted = time.monotonic() - began >= LASTING_SECONDS
+            pause = FIRST_PAUSE_SECONDS if lasted else min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _read(self) -> None:
+        source = self._source = self._opener.open()
+        try:
+            async for event in source.snapshots():
+                self._say(event)
+        finally:
+            await source.close()
+
+    def _say(self, event: Snapshot | Failure) -> None:
+        try:
+            self._offer(event)
+        except Exception:
+            # What one snapshot does to us must not end the provider: the next one may be good.
+            _logger.exception("a snapshot could not be used %s", pairs(provider=self.name))

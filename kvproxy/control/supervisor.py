@@ -1,0 +1,427 @@
+"""The supervisor: binds, starts workers, runs providers, and never touches a request.
+
+The order of a start: state directory, sockets, workers, then providers. Workers listen as soon as
+it is known what to serve (`kvproxy.control.control_plane`); who connects before must wait.
+
+Signals:
+
+- SIGTERM, SIGINT: go on for ``requestAcceptGraceTimeout``, finish requests for ``graceTimeOut``
+- SIGUSR2: hand over to a new process of the same command line (`kvproxy.control.handover`)
+- SIGUSR1: open log files again (the log is standard error: nothing to do)
+- SIGHUP: nothing, the configuration is live anyway
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import uvloop
+from setproctitle import setproctitle
+
+import kvproxy
+from kvproxy import log
+from kvproxy.control import handover, sockets, state_directory
+from kvproxy.control.control_plane import ControlPlane
+from kvproxy.control.control_socket import ControlError, ControlServer
+from kvproxy.control.fleet import Fleet, slot_count
+from kvproxy.control.sources import PluginError, configured
+from kvproxy.control.state_directory import StateDirectory, StateDirectoryError
+from kvproxy.control.status import (
+    GenerationStatus,
+    ProblemStatus,
+    ProviderFreshness,
+    QuarantineStatus,
+    StatisticsStatus,
+    Status,
+)
+from kvproxy.control.worker_records import WorkerRecords, send_signal
+from kvproxy.log import pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from kvproxy.control.generation import Generation
+    from kvproxy.control.handover import Inheritance
+    from kvproxy.control.sockets import SlotSockets
+    from kvproxy.control.worker_records import ProcessName, WorkerRecord
+    from kvproxy.model.static import StaticConfiguration
+
+DEFAULT_WAIT_SECONDS = 10.0
+ORPHAN_MARGIN_SECONDS = 5.0
+PREDECESSOR_CHECK_SECONDS = 0.2
+
+_logger = logging.getLogger("kvproxy.control")
+
+
+def run(settings: StaticConfiguration) -> int:
+    """Run kvproxy until it is told to stop; returns the exit code."""
+    log.configure(settings.log_level)
+    return uvloop.run(Supervisor(settings).run())
+
+
+class Supervisor:
+    """One supervisor process. `run` is called once, inside the event loop."""
+
+    def __init__(self, settings: StaticConfiguration) -> None:
+        """Nothing is opened before `run`."""
+        self._settings = settings
+        self._state = "starting"
+        self._started_at = time.time()
+        self._stop_wanted = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self._handing_over: asyncio.Task[None] | None = None
+        self._handed_over = False
+        self._directory: StateDirectory
+        self._records: WorkerRecords
+        self._sockets: dict[str, SlotSockets]
+        self._addresses: dict[str, list[str]]
+        self._fleet: Fleet
+        self._plane: ControlPlane
+        self._control: ControlServer
+
+    async def run(self) -> int:
+        """Start, serve until told to stop, stop. Returns 0, or 1 when the start failed."""
+        self._handle_signals()
+        setproctitle("kvproxy: supervisor")
+        _logger.info("kvproxy %s", pairs(version=kvproxy.__version__, pid=os.getpid()))
+        try:
+            inheritance = await self._inherit()
+            orphans = self._open(inheritance)
+            if inheritance is None:
+                await self._control.start()
+        except (
+            handover.HandOverError,
+            PluginError,
+            StateDirectoryError,
+            sockets.BindError,
+            OSError,
+        ) as error:
+            _logger.critical("%s", error)
+            return 1
+        self._fleet.start()
+        if inheritance is not None and not await self._take_over(inheritance):
+            await self._fleet.stop(0.0, self._settings.life_cycle.grace_time_out)
+            return 1
+        await self._start_serving(inheritance, orphans)
+        await self._stop_wanted.wait()
+        await self._stop()
+        return 0
+
+    # --- start
+
+    async def _inherit(self) -> Inheritance | None:
+        descriptor = handover.inherited_descriptor()
+        return None if descriptor is None else await handover.receive(descriptor)
+
+    def _open(self, inheritance: Inheritance | None) -> list[WorkerRecord]:
+        """Open what can fail; returns the workers that a killed supervisor left behind."""
+        settings = self._settings
+        openers = configured(settings)
+        path = state_directory.resolve(settings.state_dir)
+        self._directory = StateDirectory(path, None if inheritance is None else inheritance.lock)
+        self._records = WorkerRecords(self._directory.workers)
+        orphans = self._records.orphans()
+        self._sockets = sockets.bind_all(
+            settings.entry_points,
+            slot_count(settings.workers),
+            None if inheritance is None else inheritance.sockets,
+            [record.worker.pid for record in orphans],
+        )
+        self._addresses = {
+            name: sorted({_address_text(each) for held in slots for each in held})
+            for name, slots in self._sockets.items()
+        }
+        for name, addresses in self._addresses.items():
+            _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
+        self._fleet = Fleet(settings, self._sockets, self._records, socket.gethostname())
+        self._plane = ControlPlane(settings, openers, self._directory.journal, self._serve)
+        self._control = ControlServer(
+            self._directory.control_socket,
+            {"status": self._answer_status, "wait": self._answer_wait, "confirm": self._confirm},
+        )
+        return orphans
+
+    async def _take_over(self, inheritance: Inheritance) -> bool:
+        """Serve what was handed over; True when this supervisor is in charge."""
+        loop = asyncio.get_running_loop()
+        taking = loop.create_task(self._serve_inherited(inheritance))
+        stopping = loop.create_task(self._stop_wanted.wait())
+        await asyncio.wait([taking, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not taking.done():
+            taking.cancel()
+            return False
+        try:
+            alone = not taking.result()
+        except handover.HandOverError as error:
+            _logger.critical("the hand-over failed %s", pairs(reason=error))
+            return False
+        if alone:
+            _logger.warning("the old supervisor died while it handed over")
+        await self._control.start()
+        return True
+
+    async def _serve_inherited(self, inheritance: Inheritance) -> bool:
+        if inheritance.generation is not None:
+            self._serve(inheritance.generation)
+            await self._fleet.wait_live()
+        inheritance.close_unused(self._sockets)
+        return await inheritance.take_over()
+
+    async def _start_serving(
+        self, inheritance: Inheritance | None, orphans: list[WorkerRecord]
+    ) -> None:
+        self._directory.sign()
+        await self._plane.start(None if inheritance is None else inheritance.generation)
+        self._state = "running"
+        if inheritance is not None:
+            self._in_background(self._follow(inheritance.predecessor))
+        elif orphans:
+            self._in_background(self._replace_orphans(orphans))
+
+    async def _follow(self, predecessor: ProcessName) -> None:
+        """When the old supervisor has ended, see to workers that it did not stop."""
+        while predecessor.alive:
+            await asyncio.sleep(PREDECESSOR_CHECK_SECONDS)
+        _logger.info("the old supervisor has ended %s", pairs(pid=predecessor.pid))
+        await self._replace_orphans(self._records.orphans())
+
+    async def _replace_orphans(self, orphans: list[WorkerRecord]) -> None:
+        """Stop the workers of a killed supervisor as soon as ours serve in their place."""
+        if not orphans:
+            return
+        await self._fleet.wait_live()
+        for record in orphans:
+            _logger.warning(
+                "stopping a worker that a supervisor left behind %s",
+                pairs(pid=record.worker.pid, slot=record.slot),
+            )
+            send_signal(record.worker, signal.SIGTERM)
+        limit = self._settings.life_cycle.grace_time_out + ORPHAN_MARGIN_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while any(record.worker.alive for record in orphans):
+                    await asyncio.sleep(0.1)
+        for record in orphans:
+            if send_signal(record.worker, signal.SIGKILL):
+                _logger.error("killed a worker left behind %s", pairs(pid=record.worker.pid))
+            self._records.remove(record.worker.pid)
+
+    def _serve(self, generation: Generation) -> None:
+        self._fleet.serve(generation)
+        setproctitle(f"kvproxy: supervisor (generation {generation.number})")
+
+    # --- signals and stop
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
+        loop.add_signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
+        loop.add_signal_handler(signal.SIGUSR2, self._on_hand_over)
+        loop.add_signal_handler(
+            signal.SIGUSR1, _logger.info, "nothing to open again: the log is standard error"
+        )
+        loop.add_signal_handler(
+            signal.SIGHUP,
+            _logger.info,
+            "nothing to reload: providers are watched; static settings need SIGUSR2 (hand-over)",
+        )
+
+    def _on_stop(self, name: str) -> None:
+        if self._stop_wanted.is_set():
+            _logger.info("already stopping %s", pairs(signal=name))
+            return
+        _logger.info("stopping %s", pairs(signal=name))
+        self._stop_wanted.set()
+
+    async def _stop(self) -> None:
+        """Let workers finish, release everything."""
+        self._state = "stopping"
+        if self._handing_over is not None and not self._handed_over:
+            self._handing_over.cancel()
+            await asyncio.wait([self._handing_over])
+        if not self._handed_over:
+            await self._plane.close()
+        life_cycle = self._settings.life_cycle
+        accept = 0.0 if self._handed_over else life_cycle.request_accept_grace_timeout
+        if accept > 0:
+            _logger.info("accepting requests for a while %s", pairs(seconds=accept))
+        stopping = asyncio.get_running_loop().create_task(
+            self._fleet.stop(accept, life_cycle.grace_time_out)
+        )
+        # After a turn of the loop the workers have been told. From now on only their own
+        # descriptors keep the addresses open, so that these close when workers stop accepting.
+        await asyncio.sleep(0)
+        sockets.close_all(self._sockets)
+        await stopping
+        self._control.close()
+        for task in self._background:
+            task.cancel()
+        self._directory.close()
+        _logger.info("stopped")
+
+    def _on_hand_over(self) -> None:
+        if self._handing_over is not None or self._stop_wanted.is_set():
+            _logger.warning("no hand-over: the supervisor is %s", self._state)
+            return
+        if self._state != "running":
+            _logger.warning("no hand-over while the supervisor is %s", self._state)
+            return
+        self._handing_over = asyncio.get_running_loop().create_task(self._hand_over())
+
+    async def _hand_over(self) -> None:
+        """Start a new supervisor and leave everything to it, or go on if it fails."""
+        self._state = "handing over"
+        # Generations stop here: the new workers must not start with older ones than ours serve.
+        self._plane.freeze()
+        successor: handover.Successor | None = None
+        try:
+            given = {
+                name: (self._settings.entry_points[name].address, slots)
+                for name, slots in self._sockets.items()
+            }
+            successor = handover.Successor.start(
+                self._directory.lock, given, self._fleet.generation
+            )
+            _logger.info("handing over to a new supervisor %s", pairs(pid=successor.pid))
+            await successor.serving()
+        except (handover.HandOverError, OSError, asyncio.CancelledError) as error:
+            _logger.error("hand-over failed, going on %s", pairs(reason=error or "stopping"))
+            if successor is not None:
+                await successor.abandon(self._records)
+            self._state = "running"
+            self._handing_over = None
+            self._plane.thaw()
+            return
+        self._handed_over = True
+        await self._plane.close()
+        self._control.close()
+        await successor.leave_to()
+        _logger.info("handed over, finishing %s", pairs(successor=successor.pid))
+        self._stop_wanted.set()
+
+    # --- control socket
+
+    async def _answer_status(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._status()
+
+    async def _answer_wait(self, request: dict[str, Any]) -> dict[str, Any]:
+        seconds = request.get("timeout", DEFAULT_WAIT_SECONDS)
+        if not isinstance(seconds, int | float):
+            raise ControlError("timeout must be a number of seconds")
+        try:
+            async with asyncio.timeout(seconds):
+                while not (self._reached(request) and self._fleet.live):
+                    await self._fleet.changed()
+        except TimeoutError:
+            raise ControlError(f"not served by every worker within {seconds:g} s") from None
+        return self._status()
+
+    def _reached(self, request: dict[str, Any]) -> bool:
+        """Tell whether the newest generation is what a ``wait`` asks for."""
+        generation = self._fleet.generation
+        if generation is None:
+            return False
+        number, provider, revision = (
+            request.get(name) for name in ("generation", "provider", "revision")
+        )
+        if provider is None:
+            return number is None or generation.number >= number
+        pipeline = self._plane.pipeline
+        for status in pipeline.providers() if pipeline else ():
+            if status.provider == provider and not status.stale:
+                return _at_least(status.revision, str(revision))
+        return False
+
+    async def _confirm(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"confirmed": self._plane.confirm(str(request.get("provider", "")))}
+
+    def _status(self) -> dict[str, Any]:
+        generation = self._fleet.generation
+        pipeline = self._plane.pipeline
+        statistics = self._fleet.statistics()
+        status = Status(
+            version=kvproxy.__version__,
+            pid=os.getpid(),
+            state=self._state,
+            started_at=self._started_at,
+            generation=None
+            if generation is None
+            else GenerationStatus(
+                number=generation.number,
+                digest=generation.digest,
+                created_at=generation.created_at,
+                revisions=generation.revisions,
+                frontends=len(generation.frontends),
+                backends=len(generation.backends),
+                live=self._fleet.live,
+            ),
+            workers=self._fleet.status(),
+            providers=[
+                ProviderFreshness(
+                    provider=each.provider,
+                    revision=each.revision,
+                    read_at=each.read_at,
+                    fresh_at=self._plane.fresh_at(each.provider),
+                    frontends=each.frontends,
+                    backends=each.backends,
+                    stale=each.stale,
+                    failed_since=each.failed_since,
+                    held=each.held,
+                )
+                for each in (pipeline.providers() if pipeline else ())
+            ],
+            problems=[
+                ProblemStatus(
+                    provider=each.provider,
+                    text=str(each.problem),
+                    fatal=each.problem.fatal,
+                    since=each.since,
+                )
+                for each in (pipeline.problems() if pipeline else ())
+            ],
+            quarantined=[
+                QuarantineStatus(
+                    provider=each.provider,
+                    section=each.section,
+                    name=each.name,
+                    reasons=[str(problem) for problem in each.problems],
+                    since=each.since,
+                    serving=each.serving,
+                )
+                for each in (pipeline.quarantined() if pipeline else ())
+            ],
+            entry_points=self._addresses,
+            statistics=StatisticsStatus(
+                connections=statistics.connections,
+                requests=statistics.requests,
+                statuses=statistics.statuses,
+            ),
+        )
+        document: dict[str, Any] = msgspec.to_builtins(status)
+        return document
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _address_text(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _at_least(revision: str, wanted: str) -> bool:
+    """Compare revisions: as numbers where both are, else they must be equal."""
+    if revision.isdigit() and wanted.isdigit():
+        return int(revision) >= int(wanted)
+    return revision == wanted

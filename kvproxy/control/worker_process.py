@@ -1,0 +1,247 @@
+"""One worker process as the supervisor sees it: started, told, listened to, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from kvproxy.channel import Channel, ChannelClosed
+from kvproxy.model.messages import (
+    Applied,
+    FromWorker,
+    Listen,
+    Ready,
+    Refused,
+    Start,
+    Statistics,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kvproxy.control.generation import Generation
+
+    Encode = Callable[[Generation | None, Generation], Sequence[bytes]]
+
+FIRST_WORD_SECONDS = 30.0
+"""A new process that has said nothing for so long is replaced."""
+
+SILENCE_SECONDS = 10.0
+"""A worker without heart-beat for so long is replaced."""
+
+READY_SECONDS = 120.0
+"""A worker that does not serve after so long is replaced."""
+
+ENDING_SECONDS = 5.0
+"""A process that closed its channel without being told to stop may take so long to end."""
+
+WINDOW = 8
+"""So many generations go out unacknowledged; after that the newest replaces those between."""
+
+REFUSALS = 4
+"""A worker that refuses so often in a row is replaced."""
+
+
+class WorkerEvents(Protocol):
+    """What the owner of a worker is told."""
+
+    def ready(self, worker: WorkerProcess) -> None:
+        """The worker serves."""
+        ...
+
+    def acknowledged(self, worker: WorkerProcess, message: Applied) -> None:
+        """The worker serves a generation."""
+        ...
+
+    def refused(self, worker: WorkerProcess, reason: str) -> None:
+        """The worker could not apply what it was sent; the whole generation follows."""
+        ...
+
+
+class WorkerProcess:
+    """A running worker. Made by `start`; `finished` returns when it has ended.
+
+    ``encode(base, target)`` returns the encoded messages that lead from one generation to another,
+    from nothing when ``base`` is None.
+    """
+
+    def __init__(
+        self,
+        slot: int,
+        process: subprocess.Popen[bytes],
+        channel: Channel[FromWorker],
+        encode: Encode,
+        events: WorkerEvents,
+    ) -> None:
+        """Use `start`."""
+        self.slot = slot
+        self.pid = process.pid
+        self.started_at = monotonic()
+        self.ready = False
+        self.stopping = False
+        self.acknowledged: int = -1
+        self.statistics = Statistics(0, 0, [0] * 6)
+        self.lent: set[int] = set()
+        self._process = process
+        self._channel = channel
+        self._encode = encode
+        self._events = events
+        self._heard_at: float | None = None
+        self._sent: Generation | None = None
+        self._latest: Generation | None = None
+        self._outstanding: deque[Generation] = deque()
+        self._refusals = 0
+        self._loop = asyncio.get_running_loop()
+        self._exited: asyncio.Future[None] = self._loop.create_future()
+        self._pidfd = os.pidfd_open(process.pid)
+        self._loop.add_reader(self._pidfd, self._on_exit)
+        self._reader = self._loop.create_task(self._read())
+
+    @classmethod
+    def start(
+        cls,
+        command: Sequence[str],
+        start: Start,
+        encode: Encode,
+        events: WorkerEvents,
+    ) -> WorkerProcess:
+        """Start ``command --channel FD --slot N`` and send it ``start``.
+
+        Raises OSError when the process cannot be started. The process outlives this one.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    [*command, "--channel", str(theirs.fileno()), "--slot", str(start.slot)],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError:
+                ours.close()
+                raise
+        channel: Channel[FromWorker] = Channel(ours, FromWorker)
+        worker = cls(start.slot, process, channel, encode, events)
+        channel.send(start)
+        return worker
+
+    def listen(self, entry_point: str, sockets: Sequence[socket.socket]) -> None:
+        """Let the worker serve these sockets too."""
+        if sockets:
+            message = Listen(entry_point, len(sockets))
+            self._channel.send(message, [each.fileno() for each in sockets])
+
+    def serve(self, generation: Generation) -> None:
+        """Let the worker serve this generation as soon as it can."""
+        self._latest = generation
+        self._send_latest()
+
+    def stop(self, accept_seconds: float, grace_seconds: float) -> None:
+        """Let the worker go on accepting for a time, then finish its requests and end."""
+        self.stopping = True
+        self._channel.send(Stop(accept_seconds, grace_seconds))
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the process if it runs."""
+        if not self._exited.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def overdue(self, now: float) -> str:
+        """Return why the worker must be replaced at monotonic time ``now``; empty: it is well."""
+        age = now - self.started_at
+        if self._refusals >= REFUSALS:
+            return "it refuses every generation"
+        if self._heard_at is None:
+            return "it does not start" if age > FIRST_WORD_SECONDS else ""
+        if now - self._heard_at > SILENCE_SECONDS:
+            return "no heart-beat"
+        return "it does not get ready" if not self.ready and age > READY_SECONDS else ""
+
+    def forgive_silence(self) -> None:
+        """Start measuring the silence anew: it was the supervisor that did not listen."""
+        if self._heard_at is not None:
+            self._heard_at = monotonic()
+
+    async def finished(self) -> int:
+        """Wait for the end of the process, read its last words, release everything.
+
+        Returns the exit code, negative for a signal.
+        """
+        await asyncio.shield(self._exited)
+        # The channel ends with the process, unless a child of it holds the other side.
+        await asyncio.wait([self._reader], timeout=1.0)
+        self._reader.cancel()
+        self._channel.close()
+        os.close(self._pidfd)
+        return self._process.wait()
+
+    def _on_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self._exited.set_result(None)
+
+    def _send_latest(self) -> None:
+        target = self._latest
+        if target is None or target is self._sent or len(self._outstanding) >= WINDOW:
+            return
+        for body in self._encode(self._sent, target):
+            self._channel.send_encoded(body)
+        self._sent = target
+        self._outstanding.append(target)
+
+    def _send_whole(self) -> None:
+        self._sent = None
+        self._outstanding.clear()
+        self._send_latest()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message, descriptors = await self._channel.receive()
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self._heard_at = monotonic()
+                self._handle(message)
+        except ChannelClosed:
+            pass
+        await asyncio.wait([self._exited], timeout=ENDING_SECONDS)
+        if not self._exited.done() and not self.stopping:
+            # Without its channel a worker cannot follow; a successor can.
+            self.kill(signal.SIGTERM)
+
+    def _handle(self, message: FromWorker) -> None:
+        if isinstance(message, Statistics):
+            self.statistics = message
+        elif isinstance(message, Applied):
+            self._on_applied(message)
+        elif isinstance(message, Refused):
+            if any(each.number == message.generation for each in self._outstanding):
+                self._refusals += 1
+                self._events.refused(self, message.reason)
+                self._send_whole()
+        elif isinstance(message, Ready):
+            self.ready = True
+            self._events.ready(self)
+
+    def _on_applied(self, message: Applied) -> None:
+        if all(each.number != message.generation for each in self._outstanding):
+            return
+        while (expected := self._outstanding.popleft()).number != message.generation:
+            pass
+        if expected.digest != message.digest:
+            self._refusals += 1
+            self._events.refused(self, f"its digest is {message.digest}, not {expected.digest}")
+            self._send_whole()
+            return
+        self._refusals = 0
+        self.acknowledged = message.generation
+        self._events.acknowledged(self, message)
+        self._send_latest()
