@@ -4,6 +4,9 @@ Everything here blocks; `providers.embedded` calls it from threads of its own. T
 write transactions: that count is the version. Each key carries the version of its last change, and
 each deleted key leaves a mark with the version of its deletion, so what happened after a version is
 one indexed query, and only the marks need a bound.
+
+To put a backup in place while the store is in use, remove the ``-wal`` and ``-shm`` files beside it
+in the same go: SQLite would apply what they hold to the new file.
 """
 
 from __future__ import annotations
