@@ -18,7 +18,7 @@ from tests.conformance.cases import (
     text_reply,
     waits_for,
 )
-from tests.support.backend import Answer, Backend, InTurn, UnansweringPort, plain_answer
+from tests.support.backend import Answer, Backend, Greeter, InTurn, UnansweringPort, plain_answer
 from tests.support.certificates import Authority, authority
 
 if TYPE_CHECKING:
@@ -205,8 +205,10 @@ def special_servers(servers: Servers, loop_thread: LoopThread) -> Iterator[None]
     stranger = STRANGER.server_context("127.0.0.1")
     servers.add("tls-stranger", Backend(loop_thread, "tls-stranger", tls=stranger))
     servers.addresses["unanswering"] = f"http://127.0.0.1:{unanswering.port}"
-    servers.addresses["plain-as-tls"] = f"https://{servers['echo'].authority}"
+    greeter = Greeter(loop_thread, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    servers.addresses["plain-as-tls"] = f"https://127.0.0.1:{greeter.port}"
     yield
+    greeter.stop()
     unanswering.release()
 
 

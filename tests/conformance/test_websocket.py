@@ -49,7 +49,7 @@ class Stage:
 
     def __init__(self, loop_thread: LoopThread) -> None:
         """Start the servers; the proxies follow with `start`."""
-        self.server = WebSocketServer(loop_thread, subprotocols=("chat", "superchat"))
+        self.server = WebSocketServer(loop_thread)
         context = authority().server_context("127.0.0.1", protocols=("h2", "http/1.1"))
         self.tls_server = WebSocketServer(loop_thread, tls=context)
         self.manual = ManualServer()

@@ -414,6 +414,36 @@ def echoed(response: Response) -> ServerRequest:
     )
 
 
+class Greeter:
+    """A server that answers the first bytes of any connection with ``greeting`` and closes."""
+
+    def __init__(self, loop_thread: LoopThread, greeting: bytes) -> None:
+        """Listen on a free port of 127.0.0.1."""
+        self._greeting = greeting
+        self._loop_thread = loop_thread
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._server: asyncio.Server = loop_thread.run(self._listen())
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._greet, sock=self._listener)
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read(65536)
+            writer.write(self._greeting)
+            await writer.drain()
+            writer.close()
+
+    def stop(self) -> None:
+        """Stop listening."""
+
+        async def close() -> None:
+            self._server.close()
+
+        self._loop_thread.run(close())
+
+
 class ManualServer:
     """A listener whose connections the test itself serves, one step after the other."""
 

@@ -80,6 +80,7 @@ class ProxyProcess:
             "workers": self.workers,
             "stateDir": str(self.directory / "state"),
             "logLevel": "DEBUG",
+            "lifeCycle": {"graceTimeOut": "1s"},
             "defaultEntryPoints": list(self.entry_points),
             "entryPoints": addresses,
         }

@@ -77,7 +77,7 @@ class WebSocketServer:
     """A WebSocket server that echoes messages and remembers handshakes and how connections ended.
 
     By path: ``/refuse/STATUS`` refuses the handshake with that status, ``/origin`` refuses with 403
-    when Origin and Host differ; every other is accepted.
+    when Origin and Host differ; every other is accepted, with the first subprotocol offered.
     """
 
     def __init__(
@@ -85,7 +85,6 @@ class WebSocketServer:
         loop_thread: LoopThread,
         *,
         tls: ssl.SSLContext | None = None,
-        subprotocols: tuple[str, ...] = (),
     ) -> None:
         """Listen on a free port of 127.0.0.1."""
         self.handshakes: list[Request] = []
@@ -94,7 +93,6 @@ class WebSocketServer:
         self.open_connections = 0
         self._loop_thread = loop_thread
         self._tls = tls
-        self._subprotocols = subprotocols
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self._server: Server = loop_thread.run(self._listen())
@@ -105,7 +103,7 @@ class WebSocketServer:
             sock=self._listener,
             ssl=self._tls,
             process_request=self._process_request,
-            subprotocols=self._subprotocols or None,  # type: ignore[arg-type]
+            select_subprotocol=lambda _, offered: offered[0] if offered else None,
             ping_interval=None,
             max_size=None,
             close_timeout=2,
