@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
     Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -36,7 +36,7 @@ class ControlError(Exception):
 class ControlServer:
     """Answers on the socket file ``path``. ``commands``: name to what answers a request."""
 
-    def __init__(self, path: Path, commands: dict[str, Answer]) -> None:
+    def __init__(self, path: Path, commands: Mapping[str, Answer]) -> None:
         """Nothing is opened before `start`."""
         self._path = path
         self._commands = commands
