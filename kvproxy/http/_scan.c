@@ -289,8 +289,9 @@ static int is_plain(struct text target) {
         if (q < end && *q == '.') q++;
         if (q == end || *q == '/' || *q == '?' || *q == ';') return 0;
     }
-    if (p == end) return 1;
-    return *p == '?' && end - p > 1 && !memchr(p, '#', (size_t)(end - p));
+    if (p == end || *p != '?' || p + 1 == end) return p == end;
+    while (++p < end) if (*p == '#' || *p >= 0x80) return 0;
+    return 1;
 }
 
 static void append(struct output *output, struct text piece) { output->pieces[output->count++] = piece; }

@@ -5,14 +5,18 @@ from typing import Final
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _VALUE: Final = rb"[\t -~\x80-\xff]"
-_QUOTED: Final = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_QUOTED_BYTE: Final = rb"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])"
 # No white space around the parts of an extension: it is only there in grammar for bad senders, and
 # what passes unchanged must mean the same to everybody.
-_EXTENSION: Final = rb";" + _TOKEN + rb"++(?:=(?:" + _TOKEN + rb"++|" + _QUOTED + rb"))?"
+_EXTENSION: Final = rb";" + _TOKEN + rb"++(?:=(?:" + _TOKEN + rb'++|"' + _QUOTED_BYTE + rb'*+"))?'
+
+_EXTENSION_BEGUN: Final = (
+    rb";(?:" + _TOKEN + rb"++(?:=(?:" + _TOKEN + rb'*+|"' + _QUOTED_BYTE + rb"*+\\?))?)?"
+)
 
 _match_size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*+\r\n").match
 _begins_size_line = re.compile(
-    rb"[0-9A-Fa-f]{1,15}+(?:\r?|;" + _VALUE + rb"*+\r?)",
+    rb"[0-9A-Fa-f]{1,15}(?:" + _EXTENSION + rb")*(?:\r|" + _EXTENSION_BEGUN + rb")?"
 ).fullmatch
 _match_trailer_line = re.compile(rb"(" + _TOKEN + rb"++):" + _VALUE + rb"*+\r\n").match
 _begins_trailer_line = re.compile(

@@ -119,7 +119,7 @@ _is_host = _compile(
     r"(?:\[[0-9A-Za-z:.%_~\-]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]{0,5})?"
 ).fullmatch
 _is_plain = _compile(
-    r"(?:/(?!\.\.?(?:[/?;]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)++(?:\?[^#]++)?"
+    r"(?:/(?!\.\.?(?:[/?;]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)++(?:\?[^#\x80-\xff]++)?"
 ).fullmatch
 _is_length = _compile(r"[0-9]{1,18}").fullmatch
 _match_absolute = _compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)").match

@@ -15,7 +15,7 @@ _ENCODE: Final = re.compile(rb"[^" + _UNENCODED + rb"]")
 _is_unencoded = re.compile(rb"[" + _UNENCODED + rb"]*+").fullmatch
 _is_spelling = re.compile(rb"[" + _UNENCODED + rb"!'()*\[\]%]*+").fullmatch
 _find_bad_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
-_ESCAPES: Final = {bytes([c]): b"%%%02X" % c for c in range(256)}
+_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 
 # What one server decodes before it splits a path and another one after.
 _find_unsafe_spelling = re.compile(rb"\\|%(?:2[fF]|5[cC]|00|3[bBfF]|23)").search
@@ -31,7 +31,7 @@ class CanonicalTarget(NamedTuple):
     raw_path: bytes
     """The path as spelled, when that is not what encoding `path` would give, else empty."""
     query: bytes
-    """The query with its `?`, byte for byte, or empty; a lone `?` counts as no query."""
+    """The query with its `?` as spelled (bytes above 0x7F encoded), empty also for a lone `?`."""
     uri: bytes
     """What a server is asked for."""
 
@@ -49,7 +49,7 @@ def canonical_target(target: bytes, allow_unsafe: bool) -> CanonicalTarget | Non
     if not target.startswith(b"/"):
         return None
     spelled, mark, query = target.partition(b"?")
-    query = mark + query if query else b""
+    query = _NOT_ASCII.sub(_escape, mark + query) if query else b""
     path = spelled
     if b"%" in spelled:
         if _find_bad_escape(spelled):
@@ -82,4 +82,8 @@ def encode_path(path: bytes) -> bytes:
     """Percent-encode a decoded path as Go's net/url does (upper-case hexadecimal)."""
     if _is_unencoded(path):
         return path
-    return _ENCODE.sub(lambda match: _ESCAPES[match[0]], path)
+    return _ENCODE.sub(_escape, path)
+
+
+def _escape(match: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % ord(match[0])

@@ -1,0 +1,1 @@
+"""Seeded fuzzers of the codecs: run as modules, and in small portions by the test suite."""
