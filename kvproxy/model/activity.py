@@ -1,8 +1,8 @@
 """Which options have an effect now, and which are accepted but not active yet: data, in one place.
 
 Options are named by their dotted path with ``*`` for a name that the user chose; an entry covers
-everything below it. An option with a bearing on security that is not active must not be passed over,
-for whoever uses it expects a door to be closed: the consumer refuses the entry, or does not start.
+everything below it. An option with a bearing on security that is not active must not be passed
+over, for whoever uses it expects a door to be closed: the consumer refuses the entry, or the start.
 """
 
 from __future__ import annotations

@@ -1,0 +1,253 @@
+"""From merged settings to the effective ones: fix-ups, and checks that need more than one option.
+
+Works on the plain document of option names, before it becomes a `StaticConfiguration`. The fix-ups
+are those of Traefik 1.7 that concern active options.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any
+
+from kvproxy.config.options import ANY, options
+from kvproxy.model.problem import Problem, nearest_name
+from kvproxy.model.static import Ping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from kvproxy.config.layers import Layer
+    from kvproxy.config.options import Option
+
+Path = tuple[str, ...]
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC")
+INTERNAL_ENTRY_POINT = "traefik"
+"""The entry point that internal services use unless told otherwise."""
+INTERNAL_ADDRESS = ":8080"
+
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:\s/]*):([0-9]{1,5})")
+_REPLACED_BY_WEB = ("api", "metrics", "ping", "rest")
+
+
+class Draft:
+    """Merged settings on their way to become effective.
+
+    ``document``: nested plain values by option name; ``sources``: the layer of each path in it.
+    ``where`` returns the place that gave an option. Problems are collected in ``problems``.
+    """
+
+    def __init__(
+        self,
+        document: dict[str, Any],
+        sources: Mapping[Path, Layer],
+        where: Callable[[Path], str],
+        configuration_file: str | None,
+    ) -> None:
+        """Take over ``document``, which is changed in place."""
+        self.document = document
+        self.sources = sources
+        self.problems: list[Problem] = []
+        self._where = where
+        self._configuration_file = configuration_file
+
+    def add(
+        self,
+        path: Path,
+        message: str,
+        *,
+        expected: str = "",
+        nearest: str = "",
+        fatal: bool = True,
+    ) -> None:
+        """Record one problem of the option ``path``."""
+        self.problems.append(
+            Problem(
+                message=message,
+                where=self._where(path),
+                path=".".join(path),
+                expected=expected,
+                nearest=nearest,
+                fatal=fatal,
+            )
+        )
+
+    def complete(self) -> None:
+        """Apply the fix-ups and run the checks."""
+        self._deprecated()
+        self._web()
+        self._inactive()
+        self._log_level()
+        self._entry_points()
+        self._file_provider()
+        self._durations(self.document, ())
+
+    # Fix-ups.
+
+    def _deprecated(self) -> None:
+        for old, section, new in (
+            ("graceTimeOut", "lifeCycle", "graceTimeOut"),
+            ("idleTimeout", "respondingTimeouts", "idleTimeout"),
+        ):
+            value = self.document.get(old, 0.0)
+            if value > 0:
+                self.add((old,), f"is deprecated; used as {section}.{new}", fatal=False)
+                self.document.setdefault(section, {})[new] = value
+
+    def _web(self) -> None:
+        web = self.document.get("web")
+        if web is None:
+            return
+        others = [name for name in _REPLACED_BY_WEB if name in self.document]
+        if others:
+            self.add(("web",), f"is deprecated and ignored, because of {others[0]}", fatal=False)
+            return
+        self.add(("web",), "is deprecated; used as api, ping and metrics", fatal=False)
+        self.document["ping"] = {}
+        points = self.document.setdefault("entryPoints", {})
+        if INTERNAL_ENTRY_POINT not in points:
+            points[INTERNAL_ENTRY_POINT] = {"address": web.get("address", INTERNAL_ADDRESS)}
+        if web.get("auth"):
+            points[INTERNAL_ENTRY_POINT]["auth"] = web["auth"]
+        if web.get("debug"):
+            self.document["debug"] = True
+
+    def _log_level(self) -> None:
+        level = self.document.get("logLevel", "").upper()
+        if not level:
+            self.document.pop("logLevel", None)
+            if self.document.get("debug"):
+                self.document["logLevel"] = "DEBUG"
+            return
+        level = "WARN" if level == "WARNING" else level
+        self.document["logLevel"] = level
+        if level not in LOG_LEVELS:
+            self.add(
+                ("logLevel",),
+                f"`{level}` is no level",
+                expected=f"one of {', '.join(LOG_LEVELS)}",
+                nearest=nearest_name(level, LOG_LEVELS),
+            )
+
+    def _entry_points(self) -> None:
+        points: dict[str, dict[str, Any]] = self.document.setdefault("entryPoints", {})
+        if not points:
+            points["http"] = {"address": ":80"}
+            self.document["defaultEntryPoints"] = ["http"]
+        self._internal_entry_point(points)
+        addresses: dict[str, str] = {}
+        for name, point in points.items():
+            self._address(name, point, addresses)
+            forwarded = point.setdefault("forwardedHeaders", {"insecure": True})
+            for text in forwarded.get("trustedIPs", ()):
+                self._network(("entryPoints", name, "forwardedHeaders", "trustedIPs"), text)
+        defaults = self.document.get("defaultEntryPoints", ("http",))
+        for name in defaults:
+            if name not in points:
+                self._unknown_entry_point(("defaultEntryPoints",), name, points)
+
+    def _internal_entry_point(self, points: dict[str, dict[str, Any]]) -> None:
+        ping = self.document.get("ping")
+        if ping is None:
+            return
+        name = ping.get("entryPoint", Ping().entry_point)
+        if name == INTERNAL_ENTRY_POINT:
+            points.setdefault(name, {"address": INTERNAL_ADDRESS})
+        elif name not in points:
+            self._unknown_entry_point(("ping", "entryPoint"), name, points)
+
+    def _unknown_entry_point(self, path: Path, name: str, points: Mapping[str, Any]) -> None:
+        self.add(
+            path,
+            f"no entry point is named `{name}`",
+            expected=f"one of {', '.join(sorted(points))}",
+            nearest=nearest_name(name, points),
+            fatal=False,
+        )
+
+    def _file_provider(self) -> None:
+        provider = self.document.get("file")
+        if provider is None or provider.get("filename") or provider.get("directory"):
+            return
+        if self._configuration_file is None:
+            self.add(
+                ("file",),
+                "there is no configuration file that could hold the rules",
+                expected="--file.filename, --file.directory or --configFile",
+            )
+        else:
+            provider["filename"] = self._configuration_file
+
+    # Checks.
+
+    def _address(self, name: str, point: dict[str, Any], addresses: dict[str, str]) -> None:
+        path = ("entryPoints", name, "address")
+        address = point.get("address")
+        if not address:
+            self.add(path, "is required", expected="`host:port` or `:port`")
+            return
+        match = _ADDRESS.fullmatch(address)
+        if match is None or int(match[1]) > 65535:
+            self.add(path, f"`{address}` is no address", expected="`host:port` or `:port`")
+        elif address in addresses and int(match[1]) != 0:
+            self.add(path, f"is also the address of `{addresses[address]}`", expected="another one")
+        addresses[address] = name
+
+    def _network(self, path: Path, text: str) -> None:
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            self.add(path, f"`{text}` is no address", expected="an IP address or a network (CIDR)")
+
+    def _durations(self, document: Mapping[str, Any], path: Path) -> None:
+        for name, value in document.items():
+            here = (*path, name)
+            if isinstance(value, dict):
+                self._durations(value, here)
+            elif isinstance(value, float) and value < 0 and _option(here).kind == "duration":
+                self.add(here, "is negative", expected="0 or more")
+
+    def _inactive(self) -> None:
+        reported: set[Path] = set()
+        for path in self._given(self.document, ()):
+            option = _option(path)
+            above = [path[:length] for length in range(1, len(path) + 1)]
+            if option.active or reported.intersection(above):
+                continue
+            reported.add(path)
+            if option.security:
+                self.add(
+                    path,
+                    "is not active yet, and leaving it out would open what it is to protect",
+                    expected="a configuration without it",
+                )
+            else:
+                self.add(path, "is accepted, but not active yet: it has no effect", fatal=False)
+
+    def _given(self, document: Mapping[str, Any], path: Path) -> Iterator[Path]:
+        """Yield the paths of the document, those of sections before what is below them."""
+        for name, value in document.items():
+            here = (*path, name)
+            yield here
+            if isinstance(value, dict):
+                yield from self._given(value, here)
+
+
+_BY_PATH: dict[Path, Option] = {option.path: option for option in options()}
+
+
+def _option(path: Path) -> Option:
+    """Return the option of a path; names that the user chose are recognised by their parent."""
+    pattern: Path = ()
+    for part in path:
+        exact = (*pattern, part)
+        pattern = exact if exact in _BY_PATH else (*pattern, ANY)
+        if pattern not in _BY_PATH and pattern[-1] == ANY:
+            parent = _BY_PATH.get(pattern[:-1])
+            if parent is None:
+                break
+            if parent.kind == "map of texts":
+                return parent
+    found = _BY_PATH.get(pattern)
+    return found if found is not None else _BY_PATH[pattern[:-1]]
