@@ -79,11 +79,10 @@ class EntryTree:
 
     def alias(self) -> tuple[str, bytes] | None:
         """Return the key and value of ``<prefix>/alias``, if there is one."""
-        for top, keys in self._strays.items():
-            if top.lower() == "alias":
-                for key in keys:
-                    if key.rstrip("/").endswith(top):
-                        return key, self.values[key]
+        for top in sorted(top for top in self._strays if top.lower() == "alias"):
+            for key in sorted(self._strays[top]):
+                if key[len(self.prefix) :].strip("/") == top:
+                    return key, self.values[key]
         return None
 
     def refresh(self) -> bool:
@@ -102,9 +101,8 @@ class EntryTree:
                 self._entry_problems[entry] = problems
             else:
                 self._entry_problems.pop(entry, None)
-            held = changed.get(section) or getattr(self.configuration, section)
-            before = held.get(name)
-            if decoded == before:
+            held = changed.get(section, getattr(self.configuration, section))
+            if decoded == held.get(name):
                 continue
             if section not in changed:
                 held = changed[section] = dict(held)
