@@ -1,0 +1,1 @@
+"""Case tables of the reference behaviour as plain data, apart from whatever runs them."""
