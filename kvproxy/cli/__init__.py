@@ -9,6 +9,7 @@ from kvproxy.cli.group import CommandGroup
 COMMANDS = {
     "check": ("kvproxy.cli.check", "Validate a configuration or a live store without serving."),
     "completion": ("kvproxy.cli.completion", "Print the completion script of a shell."),
+    "confirm": ("kvproxy.cli.confirm", "Apply a revision that the mass-deletion guard holds."),
     "demo": ("kvproxy.cli.demo", "Watch a key change become a live route."),
     "explain": ("kvproxy.cli.explain", "Say which frontend takes a request, and why."),
     "kv": ("kvproxy.cli.kv", "Read and write the keys of a store."),

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from kvproxy.cli.output import output_option, print_json
+from kvproxy.cli.output import count, output_option, print_json, show_problems
 from kvproxy.cli.reading import read_providers
-from kvproxy.cli.settings import SettingsCommand, load_for_check
+from kvproxy.cli.settings import SettingsCommand, read_settings
+from kvproxy.config.settings import SettingsError
+
+if TYPE_CHECKING:
+    from kvproxy.cli.reading import Reading
+    from kvproxy.model.problem import Problem
 
 
 @click.command("check", cls=SettingsCommand)
@@ -27,3 +34,40 @@ def command(strict: bool, output: str) -> None:
       kvproxy check --file --file.directory=routes
       kvproxy check --embedded --embedded.path=store.db --output json
     """
+    problems: list[Problem] = []
+    reading: Reading | None = None
+    file: str | None = None
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        problems += error.problems
+    else:
+        reading = read_providers(settings.static)
+        problems += [*settings.problems, *reading.problems]
+        file = settings.configuration_file
+    errors = sum(problem.fatal for problem in problems)
+    warnings = len(problems) - errors
+    wrong = errors > 0 or (strict and warnings > 0)
+    if output == "json":
+        print_json(
+            {
+                "valid": not wrong,
+                "configurationFile": file,
+                "providers": reading.providers if reading else [],
+                "frontends": len(reading.generation.frontends) if reading else 0,
+                "backends": len(reading.generation.backends) if reading else 0,
+                "problems": problems,
+            }
+        )
+    else:
+        show_problems(sorted(problems, key=lambda problem: not problem.fatal))
+        click.echo(f"{count(errors, 'error')}, {count(warnings, 'warning')}; {_served(reading)}")
+    raise SystemExit(1 if wrong else 0)
+
+
+def _served(reading: Reading | None) -> str:
+    if reading is None:
+        return "the static configuration cannot be used, nothing else was read"
+    frontends = count(len(reading.generation.frontends), "frontend")
+    backends = count(len(reading.generation.backends), "backend")
+    return f"valid: {frontends}, {backends} from {', '.join(reading.providers) or 'no provider'}"

@@ -48,7 +48,7 @@ def command(
       kvproxy explain POST http://web.localhost/api -H 'X-Version: 2' --embedded.path=store.db
       kvproxy explain GET http://web.localhost/ --on https --all
     """
-    settings = load()
+    settings = load().static
     name = _entry_point(entry_point, settings)
     reading = read_providers(settings)
     if not reading.providers:

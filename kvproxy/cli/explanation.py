@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from kvproxy.http.scan import MAX_HEAD_BYTES, MAX_HEADERS, scan_request
+from kvproxy.http.scan import scan_request
 from kvproxy.http.target import CanonicalTarget, canonical_target, request_uri
 from kvproxy.routing.linear import IndexedRoute, in_order
 from kvproxy.routing.request import RequestView
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kvproxy.model.dynamic import Server
     from kvproxy.model.messages import BackendEntry, EntryKey, FrontendEntry
+    from kvproxy.model.static import StaticConfiguration
 
 
 class RequestError(ValueError):
@@ -56,9 +57,12 @@ class Candidate(Struct, frozen=True):
 
 
 class Explanation(Struct, frozen=True):
-    """``taken_by``: the frontend that takes the request; ``before`` and ``after``: those that were
-    tried earlier and would be tried later, in order. ``sent``: the target that the server gets, empty when
-    the modifiers end in 404 or a redirect answers."""
+    """Where a request goes.
+
+    ``taken_by``: the frontend that takes it; ``before`` and ``after``: those that were tried before
+    and would be tried later, in order. ``sent``: what the server is asked for, empty when the
+    modifiers end in 404 or a redirect answers.
+    """
 
     taken_by: Candidate | None
     before: tuple[Candidate, ...]
@@ -75,12 +79,12 @@ class AskedRequest(Struct, frozen=True):
 
 
 def build_request(
-    method: str, url: str, headers: Sequence[str], *, allow_unsafe_paths: bool
+    method: str, url: str, headers: Sequence[str], settings: StaticConfiguration
 ) -> AskedRequest:
     """Make the request that a client would send for a URL; raises `RequestError`.
 
-    ``headers``: lines ``Name: value``; a ``Host`` line replaces the URL's host. The request passes the same
-    strict scan as on the wire.
+    ``headers``: lines ``Name: value``; a ``Host`` line replaces the URL's host. The request passes
+    the same strict scan as on the wire, with the limits of ``settings``.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -100,13 +104,15 @@ def build_request(
     target = path[slash:].partition("#")[0]
     target = target if target.startswith("/") else f"/{target}"
     head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{''.join(lines)}\r\n".encode()
-    scanned = scan_request(head, MAX_HEAD_BYTES, MAX_HEADERS)
+    scanned = scan_request(head, settings.max_header_bytes, settings.max_headers)
     if not isinstance(scanned, tuple):
         status = scanned or 400
         raise RequestError(f"the request is refused with status {status}", status)
-    canonical = canonical_target(scanned[2], allow_unsafe_paths)
+    canonical = canonical_target(scanned[2], settings.allow_unsafe_paths)
     if canonical is None:
-        raise RequestError("the path is refused with status 400 (see docs/decisions/strict-paths.md)")
+        raise RequestError(
+            "the path is refused with status 400 (see docs/decisions/strict-paths.md)"
+        )
     view = RequestView(
         method.encode(), scanned[1], canonical.path, canonical.query.removeprefix(b"?"), head
     )

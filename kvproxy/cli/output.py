@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kvproxy.model.problem import Problem
 
 output_option = click.option(
     "--output",
@@ -20,6 +25,17 @@ output_option = click.option(
 def print_json(value: Any) -> None:
     """Print a value as indented JSON on standard output."""
     click.echo(msgspec.json.format(msgspec.json.encode(value)))
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun in the right form."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def show_problems(problems: Iterable[Problem]) -> None:
+    """Print problems on standard error, a line each."""
+    for problem in problems:
+        click.echo(f"{'Error' if problem.fatal else 'Warning'}: {problem}", err=True)
 
 
 def fail(message: str, *, nearest: str = "") -> NoReturn:

@@ -41,14 +41,16 @@ def read_providers(settings: StaticConfiguration) -> Reading:
     try:
         openers = configured(settings)
     except PluginError as error:
-        return Reading(Pipeline(settings, None, time).generation, (), (Problem(message=str(error)),))
+        return Reading(
+            Pipeline(settings, None, time).generation, (), (Problem(message=str(error)),)
+        )
     pipeline = Pipeline(settings, None, time)
     for event in asyncio.run(_first_events(openers)):
         pipeline.offer(event)
-    problems = [_located(notice.provider, notice.problem, settings) for notice in pipeline.problems()]
-    return Reading(
-        pipeline.generation, tuple(opener.name for opener in openers), tuple(problems)
-    )
+    problems = [
+        _located(notice.provider, notice.problem, settings) for notice in pipeline.problems()
+    ]
+    return Reading(pipeline.generation, tuple(opener.name for opener in openers), tuple(problems))
 
 
 async def _first_events(openers: Sequence[Opener]) -> list[Snapshot | Failure]:
@@ -99,3 +101,12 @@ def _place_in_files(path: Sequence[str], settings: StaticConfiguration) -> str:
         if place != document.name:
             return place
     return "file"
+
+
+def _files(settings: StaticConfiguration) -> list[Path]:
+    provider = settings.file
+    if provider is None:
+        return []
+    if provider.directory:
+        return sorted(Path(provider.directory).rglob("*.toml"))
+    return [Path(provider.filename)]

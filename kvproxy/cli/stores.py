@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from kvproxy.cli.output import fail
-from kvproxy.cli.settings import settings_of_command
-from kvproxy.config.plugins import load_plugin, plugin_names
+from kvproxy.cli.settings import load
+from kvproxy.control.sources import GROUP
 from kvproxy.model.problem import nearest_name
-from kvproxy.provider import StoreError
+from kvproxy.provider import Plugin, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,3 +45,21 @@ def with_store(name: str, action: Callable[[Store, str], Awaitable[Result]]) -> 
         fail(str(error))
     except KeyboardInterrupt:
         raise SystemExit(0) from None
+
+
+def _open(name: str) -> tuple[Store, str]:
+    """Open a store by the name of its plugin; returns it and the proxy's prefix."""
+    plugins = {plugin.name: plugin for plugin in entry_points(group=GROUP)}
+    if name not in plugins:
+        nearest = nearest_name(name, plugins)
+        hint = f"Did you mean `{nearest}`?" if nearest else f"Expected one of {', '.join(plugins)}."
+        raise click.UsageError(f"No store is named `{name}`. {hint}")
+    plugin = plugins[name].load()
+    if not isinstance(plugin, Plugin) or plugin.open_store is None:
+        raise click.UsageError(f"`{name}` is not a store: it has no keys.")
+    static = load().static
+    section = getattr(static, name, None)
+    if section is None:
+        static = load(f"--{name}").static
+        section = getattr(static, name)
+    return plugin.open_store(section, static), section.prefix

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 MAY_IMPORT = {
+    "log": set(),
     "model": set(),
     "rules": {"model"},
     "provider": {"model"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
-from msgspec import Struct, structs
+from msgspec import NODEFAULT, Struct, structs
 
 from kvproxy.model.decode import FILE, SECTIONS
 from kvproxy.model.durations import format_duration
@@ -34,7 +34,7 @@ def _struct(value: Struct) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     for option in structs.fields(type(value)):
         content = getattr(value, option.name)
-        if option.default_factory is not structs.NODEFAULT:
+        if option.default_factory is not NODEFAULT:
             default = option.default_factory()
         else:
             default = option.default

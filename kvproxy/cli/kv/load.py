@@ -14,7 +14,8 @@ from kvproxy.model.decode import SECTIONS, decode_configuration
 from kvproxy.model.keytree import EncodeError, encode_configuration
 from kvproxy.model.toml import TomlError, read_toml
 from kvproxy.provider import Transaction
-from kvproxy.rules.parser import RuleError, parse_rules
+from kvproxy.rules.errors import RuleError
+from kvproxy.rules.parser import parse_rules
 
 if TYPE_CHECKING:
     from kvproxy.model.dynamic import Configuration

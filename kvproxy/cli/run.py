@@ -1,0 +1,30 @@
+"""``kvproxy run``."""
+
+from __future__ import annotations
+
+import click
+
+from kvproxy.cli.output import show_problems
+from kvproxy.cli.settings import SettingsCommand, load
+from kvproxy.control import supervisor
+
+
+@click.command("run", cls=SettingsCommand, list_flags=True)
+def command() -> None:
+    """Run the proxy until SIGTERM or Ctrl-C.
+
+    Settings come from the arguments and from a TOML file: --configFile, or else the first that
+    exists of /etc/kvproxy/kvproxy.toml, ~/.kvproxy/kvproxy.toml and ./kvproxy.toml. Names of
+    flags are those of the TOML file, in any case; booleans and sections need no value.
+
+    SIGTERM stops gracefully, SIGUSR2 hands over to a new version of the program.
+
+    \b
+    Examples:
+      kvproxy run --configFile=traefik.toml
+      kvproxy run --file --file.directory=routes --entryPoints='Name:http Address::8080'
+      kvproxy run --embedded --embedded.path=store.db --entryPoints='Name:http Address::8080'
+    """
+    settings = load()
+    show_problems(settings.problems)
+    raise SystemExit(supervisor.run(settings.static))

@@ -1,0 +1,21 @@
+"""Asking the running supervisor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvproxy.cli.output import fail
+from kvproxy.cli.settings import load
+from kvproxy.control import control_socket, state_directory
+
+
+def ask(name: str, seconds: float, **arguments: Any) -> dict[str, Any]:
+    """Ask the supervisor that uses the state directory of the command's settings.
+
+    Ends the command with exit code 1 when there is none or it cannot.
+    """
+    path = state_directory.resolve(load().static.state_dir) / state_directory.CONTROL_SOCKET
+    try:
+        return control_socket.ask(path, name, seconds, **arguments)
+    except control_socket.ControlError as error:
+        fail(str(error))
