@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from kvproxy.control.journal import Journal, JournalError
+from kvproxy.control.journal import Journal
 from kvproxy.control.pipeline import Pipeline
 from kvproxy.control.sources import SourceRunner
 from kvproxy.log import pairs
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvproxy.control.generation import Generation
     from kvproxy.control.outcome import Notice, Outcome
     from kvproxy.control.sources import Opener
+    from kvproxy.model.problem import Problem
     from kvproxy.model.static import StaticConfiguration
 
 SILENCE_SECONDS = 0.3
@@ -35,13 +36,13 @@ class ControlPlane:
         self,
         settings: StaticConfiguration,
         openers: Sequence[Opener],
-        journal: Path,
+        directory: Path,
         serve: Callable[[Generation], None],
     ) -> None:
-        """``journal``: its file, which `start` opens. ``serve`` is called inside the event loop."""
+        """``directory``: where the journal is. ``serve`` is called inside the event loop."""
         self._settings = settings
         self._runners = {opener.name: SourceRunner(opener, self._offer) for opener in openers}
-        self._journal_path = journal
+        self._directory = directory
         self._journal: Journal | None = None
         self._serve = serve
         self._pipeline: Pipeline | None = None
@@ -58,6 +59,11 @@ class ControlPlane:
         """The pipeline, from `start` on."""
         return self._pipeline
 
+    @property
+    def journal_problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the journal."""
+        return () if self._journal is None else self._journal.problems
+
     def fresh_at(self, provider: str) -> float:
         """Return when the origin of ``provider`` last proved what it said; 0.0: not known."""
         runner = self._runners.get(provider)
@@ -68,7 +74,7 @@ class ControlPlane:
 
         ``serving``: what workers serve already; it is not replaced by nothing.
         """
-        self._journal = self._open_journal()
+        self._journal = Journal(self._directory)
         self._pipeline = pipeline = Pipeline(self._settings, self._journal, time)
         outcome = pipeline.restore(list(self._runners))
         self._restored = outcome.generation is not None
@@ -129,16 +135,6 @@ class ControlPlane:
         outcome = self._pipeline.confirm(provider)
         self._take(outcome)
         return outcome.generation is not None
-
-    def _open_journal(self) -> Journal | None:
-        try:
-            return Journal(self._journal_path)
-        except JournalError as error:
-            _logger.error(
-                "the journal cannot be used, no last known good configuration %s",
-                pairs(path=self._journal_path, reason=error),
-            )
-            return None
 
     def _offer(self, event: Snapshot | Failure) -> None:
         if self._frozen is not None:

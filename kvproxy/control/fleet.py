@@ -177,7 +177,7 @@ class Fleet:
             "worker ready %s",
             pairs(slot=worker.slot, pid=worker.pid, seconds=monotonic() - worker.started_at),
         )
-        self._notify()
+        self._note_progress()
 
     def acknowledged(self, worker: WorkerProcess, message: Applied) -> None:
         """Note that a worker serves a generation."""
@@ -186,6 +186,16 @@ class Fleet:
                 "worker cannot serve an entry %s",
                 pairs(slot=worker.slot, generation=message.generation, problem=problem),
             )
+        self._note_progress()
+
+    def refused(self, worker: WorkerProcess, reason: str) -> None:
+        """Note that a worker has to get the whole generation."""
+        _logger.warning(
+            "worker refused a generation, sending the whole %s",
+            pairs(slot=worker.slot, pid=worker.pid, reason=reason),
+        )
+
+    def _note_progress(self) -> None:
         self._notify()
         if self.live and self.generation and self._announced != self.generation.number:
             self._announced = self.generation.number
@@ -198,13 +208,6 @@ class Fleet:
                     seconds=monotonic() - self._served_at,
                 ),
             )
-
-    def refused(self, worker: WorkerProcess, reason: str) -> None:
-        """Note that a worker has to get the whole generation."""
-        _logger.warning(
-            "worker refused a generation, sending the whole %s",
-            pairs(slot=worker.slot, pid=worker.pid, reason=reason),
-        )
 
     def _notify(self) -> None:
         """Wake everybody who waits in `changed`."""

@@ -85,11 +85,6 @@ class StateDirectory:
         return self.path / "workers"
 
     @property
-    def journal(self) -> Path:
-        """Where the journal is."""
-        return self.path / "journal.db"
-
-    @property
     def control_socket(self) -> Path:
         """Where the control socket is."""
         return self.path / CONTROL_SOCKET

@@ -20,6 +20,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -72,7 +73,9 @@ class Supervisor:
 
     def __init__(self, settings: StaticConfiguration) -> None:
         """Nothing is opened before `run`."""
-        self._settings = settings
+        self._directory_path = state_directory.resolve(settings.state_dir)
+        # Plugins and workers get the directory as it was found, not as it was asked for.
+        self._settings = msgspec.structs.replace(settings, state_dir=str(self._directory_path))
         self._state = "starting"
         self._started_at = time.time()
         self._stop_wanted = asyncio.Event()
@@ -124,8 +127,8 @@ class Supervisor:
     def _open(self, inheritance: Inheritance | None) -> list[WorkerRecord]:
         """Open what can fail; returns the workers that a killed supervisor left behind."""
         settings = self._settings
+        path = self._directory_path
         openers = configured(settings)
-        path = state_directory.resolve(settings.state_dir)
         self._directory = StateDirectory(path, None if inheritance is None else inheritance.lock)
         self._records = WorkerRecords(self._directory.workers)
         orphans = self._records.orphans()
@@ -142,7 +145,7 @@ class Supervisor:
         for name, addresses in self._addresses.items():
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
         self._fleet = Fleet(settings, self._sockets, self._records, socket.gethostname())
-        self._plane = ControlPlane(settings, openers, self._directory.journal, self._serve)
+        self._plane = ControlPlane(settings, openers, path, self._serve)
         self._control = ControlServer(
             self._directory.control_socket,
             {"status": self._answer_status, "wait": self._answer_wait, "confirm": self._confirm},
@@ -180,6 +183,7 @@ class Supervisor:
         self, inheritance: Inheritance | None, orphans: list[WorkerRecord]
     ) -> None:
         self._directory.sign()
+        self._write_pid_file()
         await self._plane.start(None if inheritance is None else inheritance.generation)
         self._state = "running"
         if inheritance is not None:
@@ -214,6 +218,25 @@ class Supervisor:
             if send_signal(record.worker, signal.SIGKILL):
                 _logger.error("killed a worker left behind %s", pairs(pid=record.worker.pid))
             self._records.remove(record.worker.pid)
+
+    def _write_pid_file(self) -> None:
+        if not self._settings.pid_file:
+            return
+        path = Path(self._settings.pid_file)
+        try:
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.write_text(f"{os.getpid()}\n")
+            temporary.replace(path)
+        except OSError as error:
+            _logger.error("the pid file cannot be written %s", pairs(path=path, reason=error))
+
+    def _remove_pid_file(self) -> None:
+        """Remove the file unless a successor has written its own."""
+        if self._settings.pid_file:
+            path = Path(self._settings.pid_file)
+            with contextlib.suppress(OSError):
+                if path.read_text() == f"{os.getpid()}\n":
+                    path.unlink()
 
     def _serve(self, generation: Generation) -> None:
         self._fleet.serve(generation)
@@ -265,6 +288,7 @@ class Supervisor:
         self._control.close()
         for task in self._background:
             task.cancel()
+        self._remove_pid_file()
         self._directory.close()
         _logger.info("stopped")
 
@@ -380,13 +404,19 @@ class Supervisor:
                 for each in (pipeline.providers() if pipeline else ())
             ],
             problems=[
-                ProblemStatus(
-                    provider=each.provider,
-                    text=str(each.problem),
-                    fatal=each.problem.fatal,
-                    since=each.since,
-                )
-                for each in (pipeline.problems() if pipeline else ())
+                *(
+                    ProblemStatus(provider="journal", text=str(each), fatal=each.fatal, since=0.0)
+                    for each in self._plane.journal_problems
+                ),
+                *(
+                    ProblemStatus(
+                        provider=each.provider,
+                        text=str(each.problem),
+                        fatal=each.problem.fatal,
+                        since=each.since,
+                    )
+                    for each in (pipeline.problems() if pipeline else ())
+                ),
             ],
             quarantined=[
                 QuarantineStatus(
