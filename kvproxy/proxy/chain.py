@@ -63,6 +63,7 @@ class Chain:
         "next_server",
         "no_server_status",
         "pass_host",
+        "priority",
         "single",
     )
 
@@ -73,15 +74,18 @@ class Chain:
         *,
         modifiers: Modifiers,
         pass_host: bool,
+        priority: int,
         attempts: int,
         counters: list[float],
     ) -> None:
-        """``attempts``: servers asked at most; ``counters``: the backend's cells of this worker."""
+        """``priority``: of the frontend; ``attempts``: servers asked at most; ``counters``: the
+        backend's cells of this worker."""
         self.name = name
         self.balancer = balancer
         self.modifiers = modifiers
         self.direct = not modifiers
         self.pass_host = pass_host
+        self.priority = priority
         self.attempts = attempts
         self.counters = counters
         self.next_server = balancer.next

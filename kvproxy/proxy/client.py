@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from kvproxy.proxy.chain import Chain
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.upstream import UpstreamConnection
-    from kvproxy.routing.index import RouteIndex
 
 logger = logging.getLogger("kvproxy.proxy")
 
@@ -85,9 +84,9 @@ class ClientConnection(asyncio.Protocol):
         "_chain",
         "_chunks",
         "_descriptor",
+        "_ended",
         "_expect_timer",
         "_forwarded",
-        "_forwarded_host",
         "_host",
         "_lines",
         "_listener",
@@ -103,7 +102,7 @@ class ClientConnection(asyncio.Protocol):
         "_upstream",
         "_write",
         "_write_paused",
-        "date",
+        "clock",
         "deadline",
         "flags",
         "sending",
@@ -113,7 +112,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         """``listener``: the entry point's sockets in this worker, its index and its limits."""
         self._listener = listener
-        self.date = listener.date
+        self.clock = listener.clock
         self.flags = KEEP_ALIVE
         self.sending = False
         self.deadline = 0.0
@@ -130,12 +129,12 @@ class ClientConnection(asyncio.Protocol):
         self._prefix = b""
         self._host = b""
         self._forwarded = b""
-        self._forwarded_host: bytes | None = None
         self._expect_timer: asyncio.TimerHandle | None = None
         self._started = 0.0
         self._response_status = 0
         self._write_paused = False
         self._reading_paused = False
+        self._ended = False
 
     # --- life of the connection
 
@@ -153,7 +152,7 @@ class ClientConnection(asyncio.Protocol):
         self._lines = ForwardedLines(
             address.encode(), b"http" if plain else b"https", listener.server_name
         )
-        self.deadline = monotonic() + listener.idle_seconds
+        self.deadline = listener.clock.now + listener.idle_seconds
         listener.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -173,8 +172,10 @@ class ClientConnection(asyncio.Protocol):
             if self._phase == ACTIVE:
                 self.transport.abort()
             return False
-        self.flags &= ~KEEP_ALIVE
-        self.deadline = min(self.deadline, monotonic() + HALF_CLOSED_SECONDS)
+        self._ended = True
+        if not self._buffer:
+            self.flags &= ~KEEP_ALIVE
+        self.deadline = min(self.deadline, self.clock.now + HALF_CLOSED_SECONDS)
         return True
 
     def expire(self, now: float) -> None:
@@ -214,106 +215,117 @@ class ClientConnection(asyncio.Protocol):
     # --- the request
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the client."""
+        """Take bytes of the client: of a head up to READING_HEAD, else of what follows it.
+
+        The common request is served in this one method, because each further call costs about as
+        much as
+        the scan of its head.
+        """
         try:
-            if self._phase > READING_HEAD:
-                self._receive_more(data)
+            if self._phase:
+                if self._phase > READING_HEAD:
+                    self._receive_more(data)
+                    return
+                if (whole := self._gather_head(data)) is None:
+                    return
+                data = whole
+            listener = self._listener
+            result = scan_request(data, listener.maximum_head_bytes, listener.maximum_headers)
+            if result.__class__ is not tuple:
+                self._no_head(data, result)  # type: ignore[arg-type]
+                return
+            head, host, target, flags, length, end = result
+            self._phase = ACTIVE
+            self._started = monotonic()
+            self._response_status = 0
+            self.flags = flags = flags & listener.kept_flags
+            self.deadline = listener.clock.now + listener.answer_seconds
+            if length or flags & CHUNKED:
+                self._expect_body(length)
+
+            chain = listener.direct.get(host)
+            if (
+                chain is not None
+                and flags & DIRECT_MASK == PLAIN_PATH
+                and chain.priority > listener.floating_priority
+                and not listener.internal
+            ):
+                if host != self._host:
+                    self._host = host
+                    self._forwarded = self._lines.plain(host)
+                prefix = head + self._forwarded
             else:
-                self._receive_head(data)
+                routed = self._route(data, head, host, target, end)
+                if routed is None:
+                    return
+                chain, prefix = routed
+            self._chain = chain
+            server = chain.single or chain.next_server()
+            if server is None:
+                self._answer_text(chain.no_server_status)
+                return
+            self._server = server
+            if len(data) > end:
+                self._buffer = data[end:]
+            idle = server.idle
+            if idle:
+                self._upstream = upstream = idle.pop()
+                upstream.exchange = self
+                # Kept for one safe retry, should the pooled connection turn out to be dead.
+                self._prefix = prefix
+                out = prefix + (
+                    server.host_line if not chain.pass_host else self._host_line(server)
+                )
+                if upstream.descriptor >= 0:
+                    sent = send(upstream.descriptor, out)
+                    if sent is not None:
+                        upstream.write(out[sent:])
+                else:
+                    upstream.write(out)
+            else:
+                self._start_dial(prefix, chain, server)
+            if self.sending and self._buffer:
+                rest, self._buffer = self._buffer, b""
+                self._receive_body(rest)
         except Exception:
             logger.exception("a request failed in the proxy")
             self._panic()
 
-    def _receive_head(self, data: bytes) -> None:
-        """Take bytes that begin (or go on with) a request head; start the request when it is
-        complete."""
-        listener = self._listener
-        if self._buffer:
-            # Scanning again is only worth it when the head may have ended: bounds the cost of
-            # tiny reads.
-            ended = b"\r\n\r\n" in self._buffer[-3:] + data
-            data = self._buffer + data
-            if (
-                not ended
-                and len(data) < listener.maximum_head_bytes
-                and self._phase == READING_HEAD
-            ):
-                self._buffer = data
-                return
+    def _gather_head(self, data: bytes) -> bytes | None:
+        """Add bytes to an incomplete head; returns all of it once it may be complete.
+
+        Scanning again is only worth it when the end may have come: that bounds the cost of tiny
+        reads.
+        """
+        ended = b"\r\n\r\n" in self._buffer[-3:] + data
+        data = self._buffer + data
+        if ended or len(data) >= self._listener.maximum_head_bytes:
             self._buffer = b""
-        result = scan_request(data, listener.maximum_head_bytes, listener.maximum_headers)
-        if result.__class__ is not tuple:
-            self._no_head(data, cast("int | None", result))
-            return
-        head, host, target, flags, length, end = result
-        self._phase = ACTIVE
-        self._started = now = monotonic()
-        self.deadline = now + listener.answer_seconds
-        if not self.flags & KEEP_ALIVE:
-            flags &= ~KEEP_ALIVE
-        self.flags = flags
-        self._response_status = 0
+            return data
+        self._buffer = data
+        return None
+
+    def _expect_body(self, length: int) -> None:
+        """Prepare for a request body of ``length`` bytes, or chunked when that is 0."""
+        self.sending = True
+        self.deadline = self._listener.clock.now + self._listener.read_seconds
         if length:
             self._body = LENGTH
             self._body_left = length
-            self.sending = True
-            self.deadline = now + listener.read_seconds
-        elif flags & CHUNKED:
+        else:
             self._body = CHUNKED_BODY
             self._chunks = ChunkedReader()
-            self.sending = True
-            self.deadline = now + listener.read_seconds
 
-        index = listener.index
-        bucket = index.hosts.get(host)
-        chain: Chain | None = None
-        if (
-            bucket is not None
-            and flags & DIRECT_MASK == PLAIN_PATH
-            and bucket.only_priority > index.floating_priority
-            and not listener.internal
-        ):
-            chain = bucket.only
-        if chain is not None and chain.direct:
-            if host != self._forwarded_host:
-                self._forwarded_host = host
-                self._forwarded = self._lines.plain(host)
-            forwarded = self._forwarded
-        else:
-            routed = self._route(index, data, head, host, target, end)
-            if routed is None:
-                return
-            chain, head, forwarded = routed
-        self._chain = chain
-        server = chain.single or chain.next_server()
-        if server is None:
-            self._answer_text(chain.no_server_status)
-            return
-        self._server = server
-        prefix = head + forwarded
-        out = prefix + (
-            server.host_line if not chain.pass_host or not host else b"Host: %b\r\n\r\n" % host
-        )
-        if len(data) > end:
-            self._buffer = data[end:]
-        idle = server.idle
-        if idle:
-            upstream = idle.pop()
-            upstream.exchange = self
-            self._upstream = upstream
-            # Kept for one safe retry, should the pooled connection turn out to be dead.
-            self._prefix = prefix if flags & IDEMPOTENT and not self.sending else b""
-            self._host = host
-            upstream.send_request(out)
-        else:
-            self._prefix = b""
-            self._pending = []
-            self._pending_bytes = 0
-            self._host = host
-            self._listener.start(self._dial(prefix, chain, server))
-        if self.sending and self._buffer:
-            rest, self._buffer = self._buffer, b""
-            self._receive_body(rest)
+    def _host_line(self, server: Server) -> bytes:
+        """Return the client's ``Host`` and the end of the head; HTTP/1.0 clients may have sent
+        none."""
+        return b"Host: %b\r\n\r\n" % self._host if self._host else server.host_line
+
+    def _start_dial(self, prefix: bytes, chain: Chain, server: Server) -> None:
+        self._prefix = b""
+        self._pending = []
+        self._pending_bytes = 0
+        self._listener.start(self._dial(prefix, chain, server))
 
     def _no_head(self, data: bytes, result: int | None) -> None:
         """Wait for the rest of a head, or refuse what can never become one."""
@@ -327,32 +339,29 @@ class ClientConnection(asyncio.Protocol):
         self._phase = ACTIVE
         self._started = monotonic()
         self._response_status = 0
+        self._host = b""
         self._buffer = data
         self.flags = 0
         if result == 400 and data.startswith((b"GET ", b"HEAD ", b"POST ")) and not has_host(data):
             body = b"400 Bad Request: missing required Host header"
-            self._answer(reply(400, body, close=True, date=self.date.line), 400)
+            self._answer(reply(400, body, close=True, date=self.clock.date), 400)
         else:
             self._answer_text(result, close=True)
 
     def _route(
-        self,
-        index: RouteIndex[Chain],
-        data: bytes,
-        head: bytes,
-        host: bytes,
-        target: bytes,
-        end: int,
-    ) -> tuple[Chain, bytes, bytes] | None:
+        self, data: bytes, head: bytes, host: bytes, target: bytes, end: int
+    ) -> tuple[Chain, bytes] | None:
         """Find the frontend, apply its modifiers and merge forwarded headers.
 
-        Returns the chain, the outgoing head and the forwarded lines; None when the request has
-        been answered here.
+        Returns the chain and the outgoing head up to ``Host``; None when the request has been
+        answered here.
         """
         listener = self._listener
         flags = self.flags
+        self._host = host
+        self._forwarded = self._lines.plain(host)
         if flags & OPTIONS_STAR:
-            self._answer(reply(200, close=not flags & KEEP_ALIVE, date=self.date.line), 200)
+            self._answer(reply(200, close=not flags & KEEP_ALIVE, date=self.clock.date), 200)
             return None
         if flags & PLAIN_PATH:
             path, _, query = target.partition(b"?")
@@ -376,13 +385,13 @@ class ClientConnection(asyncio.Protocol):
                     headers=((b"Content-Type", b"text/plain; charset=utf-8"),),
                     close=close,
                     head_only=bool(flags & HEAD),
-                    date=self.date.line,
+                    date=self.clock.date,
                 ),
                 status,
             )
             return None
         view = RequestView(method, host, path, query, data[:end])
-        found = index.find(view)
+        found = listener.index.find(view)
         if found is None:
             self._answer_text(404)
             return None
@@ -392,7 +401,7 @@ class ClientConnection(asyncio.Protocol):
                 location,
                 method=method,
                 close=self.sending or not flags & KEEP_ALIVE,
-                date=self.date.line,
+                date=self.clock.date,
             )
             self._answer(answer, 301)
             return None
@@ -400,7 +409,7 @@ class ClientConnection(asyncio.Protocol):
         if flags & UPGRADE and not valid_handshake(view):
             status, headers = SWITCHING_REFUSED
             answer = reply(
-                status, b"Bad Request\n", headers=headers, close=True, date=self.date.line
+                status, b"Bad Request\n", headers=headers, close=True, date=self.clock.date
             )
             self.flags &= ~KEEP_ALIVE
             self._answer(answer, status)
@@ -416,15 +425,14 @@ class ClientConnection(asyncio.Protocol):
         if uri != target:
             start = len(method) + 1
             head = head[:start] + uri + head[start + len(target) :]
+        forwarded = self._forwarded
         if flags & FORWARDED:
             forwarded = self._lines.merged(host, view.headers, self._trusted)
-        else:
-            forwarded = self._lines.plain(host)
         if flags & EXPECT:
             self._expect_timer = asyncio.get_running_loop().call_later(
                 EXPECT_SECONDS, self._continue
             )
-        return chain, head, forwarded + added
+        return chain, head + forwarded + added
 
     async def _dial(self, prefix: bytes, chain: Chain, server: Server) -> None:
         """Open a connection to the server (or, with retry, to the next ones) and send the
@@ -449,13 +457,12 @@ class ClientConnection(asyncio.Protocol):
                 server = self._server = following
         pending, self._pending = self._pending, None
         if pending is None:
-            upstream.used_at = monotonic()
+            upstream.used_at = self.clock.now
             server.release(upstream)
             return
         upstream.exchange = self
         self._upstream = upstream
-        host = self._host
-        last = server.host_line if not chain.pass_host or not host else b"Host: %b\r\n\r\n" % host
+        last = self._host_line(server) if chain.pass_host else server.host_line
         upstream.send_request(b"".join([prefix, last, *pending]))
         if self._write_paused:
             upstream.pause_reading()
@@ -498,7 +505,7 @@ class ClientConnection(asyncio.Protocol):
                 self._chunks = None
                 self._body_ended()
         if self.sending and not self._listener.read_is_total:
-            self.deadline = monotonic() + self._listener.read_seconds
+            self.deadline = self.clock.now + self._listener.read_seconds
         if not data:
             return
         if self._upstream is not None:
@@ -513,7 +520,7 @@ class ClientConnection(asyncio.Protocol):
         self.sending = False
         self._body = 0
         if not self._response_status:
-            self.deadline = monotonic() + self._listener.answer_seconds
+            self.deadline = self.clock.now + self._listener.answer_seconds
 
     def _continue(self) -> None:
         """Ask for the body in the server's place."""
@@ -538,19 +545,16 @@ class ClientConnection(asyncio.Protocol):
                 self._write(data[sent:])
         else:
             self._write(data)
-        now = monotonic()
         chain = self._chain
-        seconds = now - self._started
+        seconds = monotonic() - self._started
         counters = chain.counters  # type: ignore[union-attr]
         counters[data[9] - 48] += 1
         counters[6] += seconds
         if seconds > 0.1:
             chain.count_slow(seconds)  # type: ignore[union-attr]
-        if self.flags & KEEP_ALIVE and not self.sending and self._expect_timer is None:
+        if self.flags & KEEP_ALIVE and not self._buffer and not self._reading_paused:
             self._phase = IDLE
-            self.deadline = now + self._listener.idle_seconds
-            if self._buffer or self._reading_paused:
-                self._take_next()
+            self.deadline = self.clock.now + self._listener.idle_seconds
         else:
             self._finish()
 
@@ -567,14 +571,14 @@ class ClientConnection(asyncio.Protocol):
     def response_started(self, data: bytes, status: int) -> None:
         """Send the head of an answer and what came of its body."""
         self._response_status = status
-        self.deadline = monotonic() + self._listener.write_seconds
+        self.deadline = self.clock.now + self._listener.write_seconds
         self._cancel_expect()
         self._send(data)
 
     def response_data(self, data: bytes) -> None:
         """Send more of the body."""
         if not self._listener.write_is_total:
-            self.deadline = monotonic() + self._listener.write_seconds
+            self.deadline = self.clock.now + self._listener.write_seconds
         self._send(data)
 
     def response_ended(self) -> None:
@@ -603,13 +607,11 @@ class ClientConnection(asyncio.Protocol):
         """Send the request once more on a new connection, if that is safe (specification section
         8.5)."""
         prefix, self._prefix = self._prefix, b""
-        if not prefix or self._phase != ACTIVE or self._response_status:
+        safe = self.flags & IDEMPOTENT and not self.flags & CHUNKED and not self._body
+        if not prefix or not safe or self._phase != ACTIVE or self._response_status:
             return False
         self._upstream = None
-        self._pending = []
-        self._listener.start(
-            self._dial(prefix, cast("Chain", self._chain), cast("Server", self._server))
-        )
+        self._start_dial(prefix, cast("Chain", self._chain), cast("Server", self._server))
         return True
 
     def switched(self, data: bytes) -> None:
@@ -672,7 +674,7 @@ class ClientConnection(asyncio.Protocol):
                 status,
                 close=not self.flags & KEEP_ALIVE,
                 head_only=bool(self.flags & HEAD),
-                date=self.date.line,
+                date=self.clock.date,
             ),
             status,
         )
@@ -692,7 +694,7 @@ class ClientConnection(asyncio.Protocol):
         self._cancel_expect()
         if self.transport.is_closing():
             return
-        now = monotonic()
+        now = self.clock.now
         if self.flags & KEEP_ALIVE and not self.sending:
             self._phase = IDLE
             self.deadline = now + self._listener.idle_seconds
@@ -726,6 +728,10 @@ class ClientConnection(asyncio.Protocol):
         data, self._buffer = self._buffer, b""
         if data:
             self.data_received(data)
+        if self._ended and not self._buffer:
+            self.flags &= ~KEEP_ALIVE
+            if self._phase <= READING_HEAD:
+                self.transport.close()
 
     def _panic(self) -> None:
         """Answer 500 after an unforeseen error, whatever state it left."""

@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from kvproxy.http.scan import KEEP_ALIVE
 from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.forwarded import Trust
 from kvproxy.routing.index import RouteIndex
@@ -17,7 +18,7 @@ from kvproxy.routing.index import RouteIndex
 if TYPE_CHECKING:
     from kvproxy.model.static import EntryPoint, StaticConfiguration
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.clock import DateLine
+    from kvproxy.proxy.clock import Clock
 
 logger = logging.getLogger("kvproxy.proxy")
 
@@ -37,11 +38,21 @@ CLIENT_KEEP_ALIVE_SECONDS = 180
 
 BACKLOG = 4096
 
+ALL_FLAGS = -1
+
 Internal = Callable[[], tuple[int, bytes]]
 
 
 class Listener:
-    """Everything that the connections of one entry point share."""
+    """Everything that the connections of one entry point share.
+
+    ``direct``: by host, as clients usually spell it, the chain that takes every plain request of
+    the host
+    unless a frontend without host has a priority as high (``floating_priority``). It says
+    nothing that
+    ``index`` does not say; it says it in one look-up. ``kept_flags``
+    masks the facts of each request: a drain takes KEEP_ALIVE away.
+    """
 
     def __init__(
         self,
@@ -49,13 +60,13 @@ class Listener:
         entry_point: EntryPoint,
         settings: StaticConfiguration,
         *,
-        date: DateLine,
+        clock: Clock,
         server_name: bytes,
     ) -> None:
         """``server_name``: this machine's name, for ``X-Forwarded-Server``."""
         timeouts = settings.responding_timeouts
         self.name = name
-        self.date = date
+        self.clock = clock
         self.server_name = server_name
         self.trust = Trust(entry_point.forwarded_headers)
         self.allow_unsafe_paths = settings.allow_unsafe_paths
@@ -69,12 +80,26 @@ class Listener:
         self.write_seconds = timeouts.write_timeout or ANSWER_SECONDS
         self.answer_seconds = settings.forwarding_timeouts.response_header_timeout or ANSWER_SECONDS
         self.index: RouteIndex[Chain] = RouteIndex.empty(settings.keep_trailing_slash)
+        self.direct: dict[bytes, Chain] = {}
+        self.floating_priority = -1
+        self.kept_flags = ALL_FLAGS
         self.internal: dict[bytes, Internal] = {}
         self.connections: set[ClientConnection] = set()
         self.statuses = [0] * 6
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: dict[tuple[str, int, str], int] = {}
+
+    def install(self, index: RouteIndex[Chain], changed: Iterable[bytes]) -> None:
+        """Make ``index`` the present one; ``changed`` are the literal hosts whose routes differ."""
+        self.index = index
+        self.floating_priority = index.floating_priority
+        for host in changed:
+            bucket = index.hosts.get(host)
+            if bucket is not None and bucket.only is not None and bucket.only.direct:
+                self.direct[host] = bucket.only
+            else:
+                self.direct.pop(host, None)
 
     async def serve(self, listening: socket.socket) -> None:
         """Accept connections on a bound socket."""
@@ -96,6 +121,7 @@ class Listener:
     def drain(self) -> None:
         """Close idle connections, and busy ones after their request; to be called again until
         all are gone."""
+        self.kept_flags = ALL_FLAGS & ~KEEP_ALIVE
         now = monotonic()
         for connection in list(self.connections):
             connection.drain(now)

@@ -19,7 +19,7 @@ import msgspec
 from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.proxy.chain import COUNTER_CELLS, Balancer, Chain, balancer_signature
 from kvproxy.proxy.server import Server
-from kvproxy.routing.index import IndexedRoute
+from kvproxy.routing.index import IndexedRoute, split_rule
 from kvproxy.rules.errors import RuleError
 from kvproxy.rules.parser import FrontendRule, parse_rules
 
@@ -162,6 +162,7 @@ class Plan:
             balancer,
             modifiers=rule.modifiers,
             pass_host=settings.pass_host_header,
+            priority=settings.priority if settings.priority > 0 else rule.length,
             attempts=attempts,
             counters=backend.counters,
         )
@@ -195,6 +196,7 @@ class _Step:
         self._indexes = {name: listener.index for name, listener in plan._listeners.items()}
         self._new_backends: dict[EntryKey, BackendPlan] = {}
         self._new_frontends: dict[EntryKey, FrontendPlan] = {}
+        self._hosts: set[bytes] = set()
         self._slice_ends = perf_counter() + SLICE_SECONDS
 
     async def compile(self) -> None:
@@ -297,23 +299,28 @@ class _Step:
                 removed.append(previous.entry.digest)
             added.append(frontend.entry.digest)
             plan.frontends[key] = frontend
+            self._note_hosts(frontend.rule)
             user_of = (frontend.entry.provider, frontend.entry.frontend.backend)
             plan._users.setdefault(user_of, set()).add(key)
         plan._digest_sum = add_digests(plan._digest_sum, added, removed)
         plan.digest = digest_text(plan._digest_sum)
         for name, index in self._indexes.items():
-            plan._listeners[name].index = index
+            plan._listeners[name].install(index, self._hosts)
         plan.forget_servers()
 
     def _unlink(self, key: EntryKey) -> None:
         held = self.plan.frontends.get(key)
         if held is not None:
+            self._note_hosts(held.rule)
             backend_key = (held.entry.provider, held.entry.frontend.backend)
             users = self.plan._users.get(backend_key)
             if users is not None:
                 users.discard(key)
                 if not users:
                     del self.plan._users[backend_key]
+
+    def _note_hosts(self, rule: FrontendRule) -> None:
+        self._hosts.update(split_rule(rule)[0] or ())
 
     @staticmethod
     def _use(backend: BackendPlan, change: int) -> None:

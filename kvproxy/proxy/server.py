@@ -96,15 +96,17 @@ class Server:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take a connection back for the next request, or close it when it is not needed."""
-        if not self.users or len(self.idle) >= self._settings.idle_limit:
-            connection.close()
-        else:
+        if self.users:
             self.idle.append(connection)
+        else:
+            connection.close()
 
     def close_idle(self, before: float) -> None:
-        """Close the idle connections that were last used before the monotonic time ``before``."""
-        stale = [connection for connection in self.idle if connection.used_at < before]
-        for connection in stale:
+        """Close the connections last used before the monotonic time ``before``, and those beyond
+        the limit."""
+        surplus = max(0, len(self.idle) - self._settings.idle_limit)
+        stale = [connection for connection in self.idle[surplus:] if connection.used_at < before]
+        for connection in self.idle[:surplus] + stale:
             self.idle.remove(connection)
             connection.close()
 

@@ -10,7 +10,6 @@ today. The exchange is told
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
 from kvproxy.http.chunked import ChunkedError, ChunkedReader
@@ -27,7 +26,7 @@ from kvproxy.http.scan import (
 )
 
 if TYPE_CHECKING:
-    from kvproxy.proxy.clock import DateLine
+    from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.server import Server
 
 MAXIMUM_INFORMATIONAL = 32
@@ -42,7 +41,7 @@ class Exchange(Protocol):
 
     flags: int
     sending: bool
-    date: DateLine
+    clock: Clock
 
     def response_whole(self, data: bytes) -> None:
         """Take a complete answer; the server's connection is free again."""
@@ -80,16 +79,16 @@ class UpstreamConnection(asyncio.Protocol):
         "_body",
         "_buffer",
         "_chunks",
-        "_descriptor",
         "_informational",
         "_remaining",
         "_reusable",
-        "_write",
         "_write_paused",
+        "descriptor",
         "exchange",
         "server",
         "transport",
         "used_at",
+        "write",
     )
 
     def __init__(self, server: Server) -> None:
@@ -109,18 +108,18 @@ class UpstreamConnection(asyncio.Protocol):
         """Remember the transport. Without TLS, heads are sent on the bare descriptor."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(0)
-        self._write = self.transport.write
+        self.write = self.transport.write
         plain = transport.get_extra_info("ssl_object") is None
-        self._descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
+        self.descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
 
     def send_request(self, data: bytes) -> None:
         """Send request bytes, queueing what the socket does not take."""
-        if self._descriptor >= 0 and not self._write_paused:
-            sent = send(self._descriptor, data)
+        if self.descriptor >= 0 and not self._write_paused:
+            sent = send(self.descriptor, data)
             if sent is not None:
-                self._write(data[sent:])
+                self.write(data[sent:])
         else:
-            self._write(data)
+            self.write(data)
 
     def close(self) -> None:
         """Close after everything queued is written."""
@@ -170,14 +169,15 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange.sending:
             # The answer came before the request's end: neither connection can be used again.
             exchange.flags &= ~KEEP_ALIVE
-        result = scan_response(data, exchange.flags, exchange.date.line)
+        result = scan_response(data, exchange.flags, exchange.clock.date)
         if result.__class__ is bytes:
             self.exchange = None
-            self.used_at = monotonic()
-            if self._write_paused:
-                self.close()
+            self.used_at = exchange.clock.now
+            server = self.server
+            if server.users and not self._write_paused:
+                server.idle.append(self)
             else:
-                self.server.release(self)
+                self.close()
             exchange.response_whole(result)
         elif result is None:
             self._buffer = data
@@ -261,7 +261,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body = 0
         self._chunks = None
         if self._reusable and not exchange.sending and not self._write_paused:
-            self.used_at = monotonic()
+            self.used_at = exchange.clock.now
             # The client may have stopped this side's reading; an idle connection must read to
             # see its end.
             self.resume_reading()

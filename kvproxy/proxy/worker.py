@@ -28,7 +28,7 @@ from kvproxy.model.messages import (
     Stop,
     ToWorker,
 )
-from kvproxy.proxy.clock import DateLine
+from kvproxy.proxy.clock import Clock
 from kvproxy.proxy.listener import Listener
 from kvproxy.proxy.plan import Plan, UnknownBaseError
 from kvproxy.proxy.transport import TransportSettings
@@ -58,10 +58,10 @@ class Worker:
         self._slot = start.slot
         self._channel = channel
         self._settings = settings
-        self._date = DateLine()
+        self._clock = Clock()
         self._listeners = {
             name: Listener(
-                name, entry_point, settings, date=self._date, server_name=start.host_name.encode()
+                name, entry_point, settings, clock=self._clock, server_name=start.host_name.encode()
             )
             for name, entry_point in settings.entry_points.items()
         }
@@ -145,8 +145,8 @@ class Worker:
         """Keep the date, the deadlines and the pools."""
         pools_at = 0.0
         while True:
-            self._date.refresh()
-            now = monotonic()
+            self._clock.refresh()
+            now = self._clock.now
             for listener in self._listeners.values():
                 listener.sweep(now)
             if now > pools_at:
