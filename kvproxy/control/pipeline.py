@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kvproxy.control.collection import without_collection
 from kvproxy.control.guard import MassDeletionGuard
 from kvproxy.control.merger import Merger
 from kvproxy.control.outcome import Held, Outcome, ProviderStatus
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kvproxy.control.generation import Generation
-    from kvproxy.control.journal import Journal
+    from kvproxy.control.journal import Journal, LastGood
     from kvproxy.control.outcome import Clock, Notice, Quarantined
     from kvproxy.control.quarantine import Difference, Served
     from kvproxy.model.static import StaticConfiguration
@@ -119,15 +120,17 @@ class Pipeline:
         """
         if self._journal is None:
             return self._outcome(None)
+        with without_collection():
+            return self._restore(self._journal.restore(providers))
+
+    def _restore(self, known: LastGood) -> Outcome:
         served = {}
         now = self._clock.time()
-        known = self._journal.restore(tuple(providers))
         for good in known.providers:
             provider = self._provider(good.provider)
             if provider.applied:
                 continue
-            difference = provider.entries.compare(good.configuration, ())
-            served[good.provider] = provider.entries.apply(difference, now)
+            served[good.provider] = provider.entries.restore(good.frontends, good.backends)
             provider.applied = provider.stale = True
             provider.revision, provider.read_at = good.revision, good.read_at
             provider.entries.problems.replace("stale", (_STALE,), now)
@@ -176,6 +179,10 @@ class Pipeline:
 
     def _take(self, provider: _Provider, snapshot: Snapshot) -> Generation | None:
         """Apply a snapshot unless the guard holds it."""
+        with without_collection():
+            return self._judge(provider, snapshot)
+
+    def _judge(self, provider: _Provider, snapshot: Snapshot) -> Generation | None:
         entries = provider.entries
         difference = entries.compare(snapshot.configuration, snapshot.problems)
         removed = entries.removed_frontends(difference)

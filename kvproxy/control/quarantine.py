@@ -4,8 +4,9 @@ version.
 An entry is refused when it could not be decoded, when it is not valid, or, for a frontend, when its
 backend is missing or refused. A refused entry that was served before goes on being served as it
 was, a frontend together with its backend, until a good version arrives or the entry is deleted. An
-entry that was never good is not served. Deleting an entry always removes it, but a backend that
-frontends still name stays for those that it serves.
+entry that was never good is not served, nor is a frontend that is refused for an option that says
+who may come in: the version before would let everybody in. Deleting an entry always removes it, but
+a backend that frontends still name stays for those that it serves.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
-from kvproxy.control.delta import changed_keys, gone_keys
+from kvproxy.control.comparison import compare_maps
 from kvproxy.control.outcome import Quarantined
 from kvproxy.control.problems import ProblemBook
 from kvproxy.model.dynamic import Configuration
@@ -89,6 +90,8 @@ class ProviderEntries:
         self._undecoded_backends: Refusals = {}
         # Frontends that are valid by themselves.
         self._candidates: dict[str, FrontendEntry] = {}
+        # Refused frontends whose previous version must not be served either.
+        self._closed: set[str] = set()
         # Backends that frontends may name: valid ones and the previous version of refused ones.
         self._usable: dict[str, BackendEntry] = {}
         # Deleted backends that are served for quarantined frontends alone.
@@ -96,6 +99,29 @@ class ProviderEntries:
         # Backend name to the frontends whose candidate or served version names it.
         self._users: dict[str, set[str]] = {}
         self._refused_since: dict[tuple[Section, str], float] = {}
+
+    def restore(
+        self, frontends: Iterable[FrontendEntry], backends: Iterable[BackendEntry]
+    ) -> Served:
+        """Start with entries that an earlier process served, and return what of them is served now.
+
+        They were judged by that process and are only judged again where its settings may differ.
+        """
+        self.backends = {entry.name: entry for entry in backends}
+        self.frontends = {
+            entry.name: entry
+            for entry in frontends
+            if entry.frontend.backend in self.backends and self._validator.admits(entry)
+        }
+        self._said = Configuration(
+            frontends={name: entry.frontend for name, entry in self.frontends.items()},
+            backends={name: entry.backend for name, entry in self.backends.items()},
+        )
+        self._usable = self.backends.copy()
+        self._candidates = self.frontends.copy()
+        for entry in self.frontends.values():
+            self._users.setdefault(entry.frontend.backend, set()).add(entry.name)
+        return Served(dict(self.frontends), dict(self.backends))
 
     def compare(self, configuration: Configuration, problems: Iterable[Problem]) -> Difference:
         """Compare a configuration with the one before; costs one identity check per entry."""
@@ -183,7 +209,8 @@ class ProviderEntries:
             problems = difference.refused_backends.get(name)
             if problems is None:
                 content = difference.configuration.backends[name]
-                entry, problems = self._validator.backend(self._provider, name, content)
+                verdict = self._validator.backend(self._provider, name, content)
+                entry, problems = verdict.entry, verdict.problems
             self.problems.replace(("backends", name), problems, now)
             served = self.backends.get(name)
             if entry is None:
@@ -243,9 +270,13 @@ class ProviderEntries:
         if candidate is not None and candidate.frontend == attached:
             self._candidates[name] = candidate
             return
+        self._closed.discard(name)
         entry = None
         if attached is not None:
-            entry, reasons = self._validator.frontend(self._provider, name, attached)
+            verdict = self._validator.frontend(self._provider, name, attached)
+            entry, reasons = verdict.entry, verdict.problems
+            if verdict.closes:
+                self._closed.add(name)
         self.problems.replace(("frontends", name), reasons or (), now)
         if entry is not None:
             served = self.frontends.get(name)
@@ -266,7 +297,7 @@ class ProviderEntries:
             missing = (self._missing_backend(name, backend, why),)
         self.problems.replace(("reference", name), missing, now)
         self._refused_since.setdefault(("frontends", name), now)
-        return before
+        return None if name in self._closed else before
 
     def _missing_backend(self, name: str, backend: str, why: str) -> Problem:
         return Problem(
@@ -282,6 +313,7 @@ class ProviderEntries:
         for owner in ("attach", "frontends", "reference"):
             self.problems.replace((owner, name), (), now)
         self._refused_since.pop(("frontends", name), None)
+        self._closed.discard(name)
 
     def _unlink(self, entry: FrontendEntry) -> None:
         users = self._users.get(entry.frontend.backend)
@@ -328,12 +360,11 @@ def _compare(
     undecoded: Refusals,
     refused: Refusals,
 ) -> tuple[list[str], list[str]]:
-    """Return the names of changed and of gone entries of one section, sorted."""
-    others = changed_keys(said, says)
-    gone = {name for name in gone_keys(said, says, others) if name not in refused}
-    gone.update(name for name in undecoded if name not in says and name not in refused)
-    # Another object may be of equal content: a source that was started anew reads everything again.
-    changed = {name for name in others if name not in refused and said.get(name) != says[name]}
-    changed.update(name for name in undecoded if name in says and name not in refused)
-    changed.update(name for name, reasons in refused.items() if undecoded.get(name) != reasons)
-    return sorted(changed), sorted(gone)
+    """Return the names of changed and of gone entries of one section."""
+    others, missing = compare_maps(said, says)
+    changed = dict.fromkeys(name for name in others if name not in refused)
+    changed.update((name, None) for name in undecoded if name in says and name not in refused)
+    changed.update((name, None) for name in refused if undecoded.get(name) != refused[name])
+    gone = dict.fromkeys(name for name in missing if name not in refused)
+    gone.update((name, None) for name in undecoded if name not in says and name not in refused)
+    return list(changed), list(gone)

@@ -6,11 +6,13 @@ it depends on other entries.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kvproxy.control.server_url import server_url_problems
+from kvproxy.model.activity import inactive_options
 from kvproxy.model.digest import encode_content, encoded_digest
 from kvproxy.model.messages import BackendEntry, FrontendEntry
 from kvproxy.model.problem import Problem, nearest_name
@@ -20,6 +22,7 @@ from kvproxy.rules.parser import parse_rules
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kvproxy.model.activity import InactiveOption
     from kvproxy.model.digest import Section
     from kvproxy.model.dynamic import Backend, Frontend
     from kvproxy.model.static import StaticConfiguration
@@ -28,6 +31,24 @@ MAX_ENTRY_BYTES = 8 * 1024 * 1024
 """Bound of one entry, encoded: it must fit into one message to the workers."""
 
 Problems = tuple[Problem, ...]
+
+_ACCESS_CONTROL = frozenset({"auth", "basicAuth", "whiteList", "whitelistSourceRange"})
+"""Frontend options that say who may come in."""
+
+EntryT_co = TypeVar("EntryT_co", covariant=True)
+
+
+class Verdict(Struct, Generic[EntryT_co], frozen=True):
+    """An entry to serve, or None when it is refused, and what is wrong with it.
+
+    ``entry`` is None exactly when one of the problems is fatal; these carry section and name.
+    ``closes``: the refused entry was to keep somebody out, so its previous version, which lets them
+    in, must not go on serving.
+    """
+
+    entry: EntryT_co | None
+    problems: Problems
+    closes: bool = False
 
 
 class Validator:
@@ -75,32 +96,45 @@ class Validator:
         )
         return (replace(frontend, entry_points=known) if known else None), problems
 
-    def frontend(
-        self, provider: str, name: str, frontend: Frontend
-    ) -> tuple[FrontendEntry | None, Problems]:
-        """Return the entry of an attached frontend or None, and what is wrong.
+    def admits(self, entry: FrontendEntry) -> bool:
+        """Whether an entry that was valid for an earlier process may be served by this one.
 
-        None exactly when one of the problems is fatal; these carry the entry's section and name.
+        That process may have had other entry points, and be of a version with more options.
         """
-        problems = _of_entry("frontends", name, _rule_problems(frontend, f"frontends.{name}"))
+        frontend = entry.frontend
+        return self._entry_points.issuperset(frontend.entry_points) and not any(
+            option.security for option in inactive_options(frontend)
+        )
+
+    def frontend(self, provider: str, name: str, frontend: Frontend) -> Verdict[FrontendEntry]:
+        """Judge an attached frontend."""
+        inactive = inactive_options(frontend)
+        found = [
+            *_rule_problems(frontend, f"frontends.{name}"),
+            *_inactive_problems(inactive, f"frontends.{name}"),
+        ]
+        closes = any(option.option.split(".", 1)[0] in _ACCESS_CONTROL for option in inactive)
+        problems = _of_entry("frontends", name, found)
         if any(problem.fatal for problem in problems):
-            return None, problems
+            return Verdict(None, problems, closes)
         digest = _digest("frontends", provider, name, frontend)
         if isinstance(digest, Problem):
-            return None, (*problems, digest)
-        return FrontendEntry(provider, name, digest, frontend), problems
+            return Verdict(None, (*problems, digest))
+        return Verdict(FrontendEntry(provider, name, digest, frontend), problems)
 
-    def backend(
-        self, provider: str, name: str, backend: Backend
-    ) -> tuple[BackendEntry | None, Problems]:
-        """Return the entry to serve or None, and what is wrong; see `frontend`."""
-        problems = _of_entry("backends", name, _server_problems(backend, f"backends.{name}"))
+    def backend(self, provider: str, name: str, backend: Backend) -> Verdict[BackendEntry]:
+        """Judge a backend."""
+        found = [
+            *_server_problems(backend, f"backends.{name}"),
+            *_inactive_problems(inactive_options(backend), f"backends.{name}"),
+        ]
+        problems = _of_entry("backends", name, found)
         if any(problem.fatal for problem in problems):
-            return None, problems
+            return Verdict(None, problems)
         digest = _digest("backends", provider, name, backend)
         if isinstance(digest, Problem):
-            return None, (*problems, digest)
-        return BackendEntry(provider, name, digest, backend), problems
+            return Verdict(None, (*problems, digest))
+        return Verdict(BackendEntry(provider, name, digest, backend), problems)
 
     def _known_entry_points(self) -> str:
         return f"one of {', '.join(sorted(self._entry_points))}" if self._entry_points else ""
@@ -131,6 +165,21 @@ def _server_problems(backend: Backend, path: str) -> Iterable[Problem]:
                 message="the weight is negative",
                 path=f"{here}.weight",
                 expected="0 or a positive number",
+            )
+
+
+def _inactive_problems(inactive: Iterable[InactiveOption], path: str) -> Iterable[Problem]:
+    for option in inactive:
+        if option.security:
+            yield Problem(
+                message="is a security option that is not implemented yet: the entry is not served",
+                path=f"{path}.{option.option}",
+            )
+        else:
+            yield Problem(
+                message="is not implemented yet and has no effect",
+                path=f"{path}.{option.option}",
+                fatal=False,
             )
 
 
