@@ -50,7 +50,7 @@ def test_demo_once_shows_changes_without_a_failed_request(tmp_path: Path) -> Non
     assert [name for name, *_ in changes] == ["green", "blue", "green"]
     assert all(int(requests) > 0 and failed == "0" for _, _, requests, failed in changes)
     assert "Hots" in result.stdout
-    assert "The last good version of the route goes on being served" in result.stdout
+    assert "The bad version is in quarantine, the last good one goes on" in result.stdout
     assert started_by(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
