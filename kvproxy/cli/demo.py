@@ -18,6 +18,7 @@ import click
 
 from kvproxy.cli.output import fail
 from kvproxy.cli.visitor import Visitor, free_port
+from kvproxy.control import control_socket, state_directory
 from kvproxy.provider import Transaction
 from providers.embedded import EmbeddedStore
 
@@ -28,6 +29,8 @@ START_SECONDS = 30.0
 CHANGE_SECONDS = 10.0
 STOP_SECONDS = 20.0
 HOST = "demo.localhost"
+VISITS = 50
+"""Requests before and after each change."""
 
 
 @click.command("demo")
@@ -61,6 +64,10 @@ class Demo:
         self._directory = directory
         self._stack = stack
         self._path = directory / "store.db"
+        self._state = directory / "state"
+        self._runner = stack.enter_context(asyncio.Runner())
+        self._store = EmbeddedStore(self._path)
+        stack.callback(lambda: self._runner.run(self._store.close()))
         self._port = free_port()
         self._visitor = Visitor(self._port, HOST)
         self._processes: dict[str, subprocess.Popen[str]] = {}
@@ -92,10 +99,12 @@ class Demo:
         step("A mistake: a rule that cannot be read")
         self._put({"kvproxy/frontends/demo/routes/main/rule": f"Hots:{HOST}"})
         self._print(["check", "--embedded", f"--embedded.path={self._path}"])
+        self._wait(self._quarantined, CHANGE_SECONDS, "the bad rule is not noticed")
         answer = self._visitor.ask()
         if answer != "green":
             fail(f"the route should still be served by green, not by {answer or 'nobody'}")
-        say("\nThe last good version of the route goes on being served:")
+        click.echo()
+        say("The bad version is in quarantine, the last good one goes on being served:")
         say(f"$ curl -H 'Host: {HOST}' http://127.0.0.1:{self._port}/")
         say("Name: green")
         self._put({"kvproxy/frontends/demo/routes/main/rule": f"Host:{HOST}"}, shown=False)
@@ -111,7 +120,7 @@ class Demo:
         say(f"curl -H 'Host: {HOST}' http://127.0.0.1:{self._port}/")
         say(f"{kvproxy} kv ls --values --embedded.path={self._path}")
         say(f"{kvproxy} kv put kvproxy/frontends/demo/backend blue --embedded.path={self._path}")
-        say(f"{kvproxy} status --stateDir={self._directory / 'state'}")
+        say(f"{kvproxy} status --stateDir={self._state}")
         click.echo("\nCtrl-C ends everything.")
         while True:
             for name, process in self._processes.items():
@@ -133,7 +142,7 @@ class Demo:
         flags = [
             "--embedded",
             f"--embedded.path={self._path}",
-            f"--stateDir={self._directory / 'state'}",
+            f"--stateDir={self._state}",
             f"--entryPoints=Name:http Address:127.0.0.1:{self._port}",
         ]
         say("$ kvproxy run " + " ".join(f"'{flag}'" if " " in flag else flag for flag in flags))
@@ -165,27 +174,28 @@ class Demo:
             for number, line in enumerate(lines):
                 say(("    " if number else "") + line + " \\" * (number < len(lines) - 1))
 
-        async def write() -> None:
-            store = EmbeddedStore(self._path)
-            try:
-                values = {key: value.encode() for key, value in keys.items()}
-                await store.write(Transaction(put=values))
-            finally:
-                await store.close()
-
-        asyncio.run(write())
+        values = {key: value.encode() for key, value in keys.items()}
+        self._runner.run(self._store.write(Transaction(put=values)))
 
     def _change(self, name: str) -> None:
         """Point the route to another backend and print how long it took to be served."""
         with self._visitor.visiting() as visits:
+            self._wait(lambda: visits.answered > VISITS, CHANGE_SECONDS, "nobody answers")
             written = time.perf_counter()
             self._put({"kvproxy/frontends/demo/backend": name})
             self._wait(lambda: name in visits.first, CHANGE_SECONDS, "the change is not live")
+            enough = visits.answered + VISITS
+            self._wait(lambda: visits.answered > enough, CHANGE_SECONDS, "nobody answers")
         milliseconds = (visits.first[name] - written) * 1000
         say(
             f"served by {name} {milliseconds:.1f} ms after the write began; "
             f"{visits.answered} requests meanwhile, {visits.failed} failed"
         )
+
+    def _quarantined(self) -> bool:
+        """Whether the running proxy has refused an entry."""
+        answer = control_socket.ask(self._state / state_directory.CONTROL_SOCKET, "status")
+        return bool(answer["quarantined"])
 
     def _print(self, arguments: list[str]) -> None:
         """Run a command and show it with its output."""

@@ -112,7 +112,7 @@ def show(explanation: Explanation, everything: bool) -> None:
         shown = others if everything else sorted(others, key=lambda c: len(c.reasons))[:SHOWN]
         for candidate in shown:
             reason = candidate.reasons[0]
-            click.echo(f"  {_title(candidate)}: {reason.element} asks, it is {reason.observed}")
+            click.echo(f"  {_title(candidate)}: {reason.element}, but it has {reason.observed}")
         if len(shown) < len(others):
             click.echo(f"  and {len(others) - len(shown)} more (--all)")
 

@@ -58,7 +58,8 @@ class SettingsCommand(click.Command):
             if argument == "--":
                 return [*own, argument, *rest], flags
             name, equals, _ = argument.partition("=")
-            short = argument[:2] if not argument.startswith("--") else ""
+            is_short = argument.startswith("-") and not argument.startswith("--")
+            short = argument[:2] if is_short else ""
             if name in mine or short in mine:
                 own.append(argument)
                 parameter = mine.get(name) or mine[short]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -19,10 +18,11 @@ if TYPE_CHECKING:
 
 @click.command("get", cls=SettingsCommand)
 @click.argument("key")
+@click.option("--raw", is_flag=True, help="Print the bytes as they are, without a line end.")
 @store_option
 @output_option
-def command(key: str, store: str, output: str) -> None:
-    """Print the value of KEY, byte for byte.
+def command(key: str, raw: bool, store: str, output: str) -> None:
+    """Print the value of KEY.
 
     Exit code 1 when there is no such key. JSON output also says the revision of the store.
 
@@ -30,6 +30,7 @@ def command(key: str, store: str, output: str) -> None:
     Examples:
       kvproxy kv get kvproxy/frontends/web/backend
       kvproxy kv get kvproxy/frontends/web/backend --output json
+      kvproxy kv get --raw kvproxy/tls/a/certificate/certfile > a.pem
     """
     key = clean_key(key)
 
@@ -47,4 +48,4 @@ def command(key: str, store: str, output: str) -> None:
     if output == "json":
         print_json({"key": key, "value": text_of(value), "revision": version})
         return
-    click.echo(value, nl=sys.stdout.isatty() or not value.endswith(b"\n"))
+    click.echo(value, nl=not raw and not value.endswith(b"\n"))

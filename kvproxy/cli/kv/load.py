@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvproxy.cli.output import fail, output_option, print_json
+from kvproxy.cli.output import fail, output_option, print_json, show_problems
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
 from kvproxy.model.decode import SECTIONS, decode_configuration
 from kvproxy.model.keytree import EncodeError, encode_configuration
+from kvproxy.model.problem import Problem
 from kvproxy.model.toml import TomlError, read_toml
 from kvproxy.provider import Transaction
 from kvproxy.rules.errors import RuleError
@@ -82,16 +83,21 @@ def read(file: Path) -> Configuration:
     configuration, problems = decode_configuration(
         document.data, where=document.where, style="file"
     )
-    messages = [(str(problem), problem.fatal) for problem in problems]
+    found = list(problems)
     for name, frontend in configuration.frontends.items():
-        place = document.where(("frontends", name, "routes"))
+        path = ("frontends", name, "routes")
+        where, dotted = document.where(path), ".".join(path)
         try:
-            parse_rules({route: content.rule for route, content in frontend.routes.items()})
+            rule = parse_rules({route: each.rule for route, each in frontend.routes.items()})
         except RuleError as error:
-            messages.append((f"{place}: frontends.{name}: {error}", True))
-    for message, fatal in messages:
-        click.echo(f"{'Error' if fatal else 'Warning'}: {message}", err=True)
-    if any(fatal for _, fatal in messages):
+            found.append(Problem(message=str(error), where=where, path=dotted))
+        else:
+            found += [
+                Problem(message=text, where=where, path=dotted, fatal=False)
+                for text in rule.warnings
+            ]
+    show_problems(found)
+    if any(problem.fatal for problem in found):
         fail(f"{file}: nothing was written")
     return configuration
 
