@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvproxy.cli.output import count, output_option, print_json, show_problems
-from kvproxy.cli.reading import read_providers
 from kvproxy.cli.settings import SettingsCommand, read_settings
-from kvproxy.config.settings import SettingsError
 
 if TYPE_CHECKING:
     from kvproxy.cli.reading import Reading
@@ -34,6 +32,10 @@ def command(strict: bool, output: str) -> None:
       kvproxy check --file --file.directory=routes
       kvproxy check --embedded --embedded.path=store.db --output json
     """
+    # Imported when used: they cost more than all of help.
+    from kvproxy.cli.reading import read_providers  # noqa: PLC0415
+    from kvproxy.config.settings import SettingsError  # noqa: PLC0415
+
     problems: list[Problem] = []
     reading: Reading | None = None
     file: str | None = None

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvproxy.cli.explanation import RequestError, build_request, explain
 from kvproxy.cli.output import fail, output_option, print_json
-from kvproxy.cli.reading import read_providers
 from kvproxy.cli.settings import SettingsCommand, load
 from kvproxy.model.problem import nearest_name
 
@@ -48,6 +46,10 @@ def command(
       kvproxy explain POST http://web.localhost/api -H 'X-Version: 2' --embedded.path=store.db
       kvproxy explain GET http://web.localhost/ --on https --all
     """
+    # Imported when used: they cost more than all of help.
+    from kvproxy.cli.explanation import RequestError, build_request, explain  # noqa: PLC0415
+    from kvproxy.cli.reading import read_providers  # noqa: PLC0415
+
     settings = load().static
     name = _entry_point(entry_point, settings)
     reading = read_providers(settings)

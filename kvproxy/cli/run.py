@@ -6,7 +6,6 @@ import click
 
 from kvproxy.cli.output import show_problems
 from kvproxy.cli.settings import SettingsCommand, load
-from kvproxy.control import supervisor
 
 
 @click.command("run", cls=SettingsCommand, list_flags=True)
@@ -25,6 +24,9 @@ def command() -> None:
       kvproxy run --file --file.directory=routes --entryPoints='Name:http Address::8080'
       kvproxy run --embedded --embedded.path=store.db --entryPoints='Name:http Address::8080'
     """
+    # Imported when used: it costs more than all of help.
+    from kvproxy.control import supervisor  # noqa: PLC0415
+
     settings = load()
     show_problems(settings.problems)
     raise SystemExit(supervisor.run(settings.static))

@@ -11,16 +11,29 @@ from click.shell_completion import CompletionItem
 from kvproxy.cli.output import show_problems
 from kvproxy.config.flags import flag_table, parse_flags
 from kvproxy.config.options import SHORT_FLAGS
-from kvproxy.config.settings import Settings, SettingsError, load_settings
 from kvproxy.model.problem import nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kvproxy.config.options import Option
+    from kvproxy.config.settings import Settings
 
 ARGUMENTS = "kvproxy.arguments"
 """Where the context keeps the flags of the configuration."""
+
+VALUES = {
+    "text": "TEXT",
+    "whole number": "N",
+    "number": "NUMBER",
+    "duration": "DURATION",
+    "list of texts": "TEXT,TEXT",
+    "list of numbers": "NUMBER,NUMBER",
+    "list of sections": "TEXT,TEXT",
+    "map of texts": "'NAME=TEXT ...'",
+    "map of sections": "'Name:TEXT Address:TEXT'",
+}
+"""What help shows for the value of an option, by its kind."""
 
 
 class SettingsCommand(click.Command):
@@ -118,12 +131,17 @@ def read_settings(*added: str) -> Settings:
 
     Raises `SettingsError` when they cannot be used.
     """
+    # Imported when used: it costs more than all of help.
+    from kvproxy.config.settings import load_settings  # noqa: PLC0415
+
     arguments: list[str] = click.get_current_context().meta[ARGUMENTS]
     return load_settings([*added, *arguments], environment=os.environ)
 
 
 def load(*added: str) -> Settings:
     """Do as `read_settings`, but settings that cannot be used end the command with exit code 1."""
+    from kvproxy.config.settings import SettingsError  # noqa: PLC0415
+
     try:
         return read_settings(*added)
     except SettingsError as error:
@@ -147,7 +165,7 @@ def _unknown(name: str, mine: dict[str, click.Parameter]) -> str:
 
 def _usage(option: Option) -> str:
     short = f"-{option.short}, " if option.short else ""
-    value = f"={option.kind.upper()}" if _takes_value(option) else ""
+    value = f"={VALUES[option.kind]}" if _takes_value(option) else ""
     return f"{short}--{option.name}{value}"
 
 
