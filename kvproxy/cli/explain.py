@@ -13,8 +13,9 @@ from kvproxy.model.problem import nearest_name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kvproxy.cli.explanation import Answer, Candidate, Explanation
+    from kvproxy.cli.explanation import Candidate, Explanation
     from kvproxy.model.static import StaticConfiguration
+    from kvproxy.rules.explain import ElementVerdict
 
 SHOWN = 10
 """How many frontends that do not match are listed without --all."""
@@ -123,7 +124,7 @@ def _title(candidate: Candidate) -> str:
     return f"`{candidate.name}` ({candidate.provider}, priority {candidate.priority})"
 
 
-def _elements(tests: Iterable[Answer]) -> str:
+def _elements(tests: Iterable[ElementVerdict]) -> str:
     return ";".join(answer.element for answer in tests) or "takes every request"
 
 

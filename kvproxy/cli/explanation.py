@@ -11,7 +11,7 @@ from kvproxy.http.scan import scan_request
 from kvproxy.http.target import CanonicalTarget, canonical_target, request_uri
 from kvproxy.routing.linear import IndexedRoute, in_order
 from kvproxy.routing.request import RequestView
-from kvproxy.rules.matchers import NO, REDIRECT
+from kvproxy.rules.explain import ElementVerdict, explain_rule
 from kvproxy.rules.parser import parse_rules
 
 if TYPE_CHECKING:
@@ -31,15 +31,7 @@ class RequestError(ValueError):
         self.status = status
 
 
-class Answer(Struct, frozen=True):
-    """One element of a rule: what it asks, whether it matches, what it looked at."""
-
-    element: str
-    matches: bool
-    observed: str
-
-
-class Candidate(Struct, frozen=True):
+class Candidate(Struct, frozen=True, rename="camel"):
     """One frontend and its answer. ``redirect``: it answers with 301 to the path with its slash."""
 
     provider: str
@@ -48,15 +40,15 @@ class Candidate(Struct, frozen=True):
     backend: str
     takes: bool
     redirect: bool
-    tests: tuple[Answer, ...]
+    tests: tuple[ElementVerdict, ...]
 
     @property
-    def reasons(self) -> tuple[Answer, ...]:
+    def reasons(self) -> tuple[ElementVerdict, ...]:
         """The elements that do not match."""
         return tuple(test for test in self.tests if not test.matches)
 
 
-class Explanation(Struct, frozen=True):
+class Explanation(Struct, frozen=True, rename="camel"):
     """Where a request goes.
 
     ``taken_by``: the frontend that takes it; ``before`` and ``after``: those that were tried before
@@ -144,13 +136,7 @@ def explain(
     sent = ""
     servers: Mapping[str, Server] = {}
     for route in routes:
-        tests = []
-        redirect = False
-        for matcher in route.rule.matchers:
-            outcome = matcher.test(request.view, keep_trailing_slash)
-            redirect = redirect or outcome == REDIRECT
-            element = f"{matcher.element.name}:{','.join(matcher.element.values)}"
-            tests.append(Answer(element, outcome != NO, matcher.observed(request.view)))
+        tests = explain_rule(route.rule, request.view, keep_trailing_slash)
         takes = all(test.matches for test in tests)
         candidate = Candidate(
             provider=route.key[0],
@@ -158,8 +144,8 @@ def explain(
             priority=route.effective_priority,
             backend=route.payload.backend,
             takes=takes,
-            redirect=takes and redirect,
-            tests=tuple(tests),
+            redirect=takes and any(test.redirect for test in tests),
+            tests=tests,
         )
         if taken is not None:
             after.append(candidate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,13 +17,19 @@ from kvproxy.control.sources import PluginError, configured
 from kvproxy.model.problem import Problem
 from kvproxy.model.toml import TomlError, read_toml
 from kvproxy.provider import Failure, Snapshot
+from kvproxy.routing.index import RouteIndex
+from kvproxy.routing.linear import IndexedRoute
+from kvproxy.routing.shadow import shadowed
+from kvproxy.rules.parser import parse_rules
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from kvproxy.control.generation import Generation
     from kvproxy.control.sources import Opener
+    from kvproxy.model.messages import FrontendEntry
     from kvproxy.model.static import StaticConfiguration
+    from kvproxy.routing.linear import RouteKey
 
 READ_SECONDS = 20.0
 """How long a provider may take to say what it has."""
@@ -47,10 +54,48 @@ def read_providers(settings: StaticConfiguration) -> Reading:
     pipeline = Pipeline(settings, None, time)
     for event in asyncio.run(_first_events(openers)):
         pipeline.offer(event)
-    problems = [
-        _located(notice.provider, notice.problem, settings) for notice in pipeline.problems()
-    ]
-    return Reading(pipeline.generation, tuple(opener.name for opener in openers), tuple(problems))
+    generation = pipeline.generation
+    notices = [(each.provider, each.problem) for each in pipeline.problems()]
+    notices += unreachable(generation.frontends.values(), settings)
+    return Reading(
+        generation,
+        tuple(opener.name for opener in openers),
+        tuple(_located(provider, problem, settings) for provider, problem in notices),
+    )
+
+
+def unreachable(
+    frontends: Iterable[FrontendEntry], settings: StaticConfiguration
+) -> list[tuple[str, Problem]]:
+    """Return, by provider, a warning for each frontend that can never take a request."""
+    by_entry_point: dict[str, list[IndexedRoute[FrontendEntry]]] = defaultdict(list)
+    for entry in frontends:
+        rules = {name: route.rule for name, route in entry.frontend.routes.items()}
+        key = (entry.provider, entry.name)
+        route = IndexedRoute(key, entry.frontend.priority, parse_rules(rules), entry)
+        for name in set(entry.frontend.entry_points):
+            by_entry_point[name].append(route)
+    covered: dict[RouteKey, list[RouteKey]] = defaultdict(list)
+    entries: dict[RouteKey, FrontendEntry] = {}
+    for routes in by_entry_point.values():
+        index = RouteIndex.empty(settings.keep_trailing_slash).update((), routes)
+        entries |= {route.key: route.payload for route in routes}
+        for key, by in shadowed(index).items():
+            covered[key].append(by)
+    found = []
+    for key, all_by in covered.items():
+        entry = entries[key]
+        if len(all_by) < len(set(entry.frontend.entry_points)):
+            continue
+        others = ", ".join(f"`{name}` ({provider})" for provider, name in sorted(set(all_by)))
+        problem = Problem(
+            message=f"is never reached: {others} comes first and takes all its requests",
+            path=f"frontends.{entry.name}",
+            expected="a narrower rule there, or a higher priority here",
+            fatal=False,
+        )
+        found.append((entry.provider, problem))
+    return found
 
 
 async def _first_events(openers: Sequence[Opener]) -> list[Snapshot | Failure]:
