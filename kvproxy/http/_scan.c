@@ -30,9 +30,10 @@ enum kind {
 };
 enum { /* sets of kinds */
     CUT_FROM_RESPONSE = 1 << CONNECTION | 1 << TE | 1 << UPGRADE_TO | 1 << HOP_BY_HOP,
+    FRAMING = 1 << CONTENT_LENGTH | 1 << TRANSFER_ENCODING,
     CUT_FROM_REQUEST = CUT_FROM_RESPONSE | 1 << HOST | 1 << TRAILER | 1 << FORWARDED_BY | 1 << UNDERSCORED,
     /* A Connection line cannot remove what frames the message or what the proxy itself looks at. */
-    PROTECTED = 1 << HOST | 1 << CONTENT_LENGTH | 1 << TRANSFER_ENCODING | 1 << EXPECTATION | 1 << DATE
+    PROTECTED = FRAMING | 1 << HOST | 1 << EXPECTATION | 1 << DATE
 };
 
 struct text { const uint8_t *bytes; size_t length; };
@@ -58,7 +59,7 @@ struct facts {
     int64_t length;                        /* Content-Length: 0 when there is none, -1 when bad or contradictory */
     int hosts, lengths, codings, options;  /* how many such lines, and how many Connection options */
     int close, keep_alive, upgrade;        /* Connection options that have a meaning of their own */
-    int flags, unknown_coding, unknown_expectation, websocket, trailers, dated;
+    int flags, odd_space, unknown_coding, unknown_expectation, websocket, trailers, dated;
 };
 
 /* The outgoing bytes: a stretch before each cut line, one behind the last, the request line, what is appended. */
@@ -236,16 +237,15 @@ static void read_connection(struct head *head, struct text list, struct facts *f
 /* Gather what the lines say and cut those whose kind is in the set `cut`. What is wrong is only noted here. */
 static void read_fields(struct head *head, unsigned cut, struct facts *facts) {
     for (struct field *field = head->fields; field < head->fields + head->count; field++) {
-        if (field->kind == ORDINARY) continue;
-        int64_t length;
         struct text value = {head->data + field->value, field->value_end - field->value};
         field->cut |= cut >> field->kind & 1;
+        if (FRAMING >> field->kind & 1) /* not all parsers take a tab for white space here */
+            facts->odd_space |= memchr(head->data + field->line, '\t', field->next - field->line) != NULL;
         switch (field->kind) {
         case HOST: facts->host = value, facts->hosts++; break;
         case CONNECTION: read_connection(head, value, facts); break;
         case CONTENT_LENGTH:
-            length = read_length(value);
-            facts->length = facts->lengths && length != facts->length ? -1 : length;
+            facts->length = facts->lengths && read_length(value) != facts->length ? -1 : read_length(value);
             field->cut |= facts->lengths++ > 0; /* equal ones collapse to the first, where more are allowed */
             break;
         case TRANSFER_ENCODING:
@@ -351,7 +351,7 @@ static int read_target(struct text method, struct text *target, struct text *hos
     if (equals(*target, CONSTANT("*")) && equals(method, CONSTANT("OPTIONS"))) return OPTIONS_STAR;
     size_t start = target->length > 7 && spells(bytes, CONSTANT("http://").bytes, 7) ? 7
                  : target->length > 8 && spells(bytes, CONSTANT("https://").bytes, 8) ? 8 : 0, end = start;
-    while (end < target->length && !memchr("/?#", bytes[end], 3)) end++;
+    while (end < target->length && bytes[end] != '/' && bytes[end] != '?') end++;
     *host = (struct text){bytes + start, end - start};
     *target = (struct text){bytes + end, target->length - end};
     return start && host->length && is_host(*host) ? ABSOLUTE : -1;
@@ -377,7 +377,7 @@ static PyObject *scan_request(PyObject *Py_UNUSED(module), PyObject *const *argu
     read_fields(&head, CUT_FROM_REQUEST | (unsigned)!http11 << EXPECTATION, &facts);
     int bad = facts.hosts > 1 || (http11 && !facts.hosts) || !is_host(facts.host) || facts.lengths > 1 ||
               facts.length < 0 || facts.codings > 1 || (facts.codings && (facts.lengths || !http11)) ||
-              facts.options > MAX_CONNECTION_OPTIONS;
+              facts.odd_space || facts.options > MAX_CONNECTION_OPTIONS;
     struct text method = head.method, target = head.target;
     int form = read_target(method, &target, &facts.host);
     int flags = form | (http11 ? facts.flags : (facts.flags & ~EXPECT) | HTTP10);
@@ -392,7 +392,7 @@ static PyObject *scan_request(PyObject *Py_UNUSED(module), PyObject *const *argu
 
     struct output output;
     output.count = 0;
-    if (!target.length || target.bytes[0] == '?' || target.bytes[0] == '#') append(&output, CONSTANT("/"));
+    if (!target.length || target.bytes[0] == '?') append(&output, CONSTANT("/"));
     append(&output, target);
     PyObject *target_bytes = join(&output);
     if (!target_bytes) return NULL;
@@ -439,11 +439,11 @@ static PyObject *scan_response(PyObject *Py_UNUSED(module), PyObject *const *arg
     int http11 = head.data[7] == '1';
     int status = (head.data[9] - '0') * 100 + (head.data[10] - '0') * 10 + (head.data[11] - '0');
     unsigned cut = CUT_FROM_RESPONSE;
-    if (status < 200 || status == 204) cut |= 1 << CONTENT_LENGTH | 1 << TRANSFER_ENCODING;
+    if (status < 200 || status == 204) cut |= FRAMING;
     if (request_flags & HTTP10) cut |= 1 << TRANSFER_ENCODING;
     struct facts facts = {0};
     read_fields(&head, cut, &facts);
-    if (facts.length < 0 || facts.codings > 1 || facts.options > MAX_CONNECTION_OPTIONS ||
+    if (facts.odd_space || facts.length < 0 || facts.codings > 1 || facts.options > MAX_CONNECTION_OPTIONS ||
         (facts.codings && (facts.lengths || !http11 || facts.unknown_coding)) ||
         (status == 101 && (!(request_flags & UPGRADE) || !http11 || !facts.websocket)))
         return PyLong_FromLong(500);

@@ -122,7 +122,7 @@ _is_plain = _compile(
     r"(?:/(?!\.\.?(?:[/?;]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)++(?:\?[^#\x80-\xff]++)?"
 ).fullmatch
 _is_length = _compile(r"[0-9]{1,18}").fullmatch
-_match_absolute = _compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)").match
+_match_absolute = _compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)").match
 
 _METHOD_FLAGS: Final = {
     b"GET": IDEMPOTENT,
@@ -192,7 +192,7 @@ def scan_request(
             value = pieces[i + 2]
             connection = value if connection is None else connection + b"," + value
         elif name == b"content-length":
-            if length is not None:
+            if length is not None or b"\t" in pieces[i]:
                 return 400
             length = pieces[i + 2].rstrip(b" \t")
             if not _is_length(length):
@@ -200,7 +200,7 @@ def scan_request(
             pieces[i + 1] = pieces[i + 2] = b""
             continue
         elif name == b"transfer-encoding":
-            if coding is not None:
+            if coding is not None or b"\t" in pieces[i]:
                 return 400
             coding = pieces[i + 2].rstrip(b" \t").lower()
             pieces[i + 1] = pieces[i + 2] = b""
@@ -327,7 +327,7 @@ def scan_response(
             continue
         if name == b"content-length":
             value = pieces[i + 2].rstrip(b" \t")
-            if not _is_length(value):
+            if b"\t" in pieces[i] or not _is_length(value):
                 return 500
             size = int(value)
             if length < 0:
@@ -340,7 +340,7 @@ def scan_response(
                 return 500
         elif name == b"transfer-encoding":
             value = pieces[i + 2].rstrip(b" \t")
-            if chunked or minor == b"0" or value.lower() != b"chunked":
+            if b"\t" in pieces[i] or chunked or minor == b"0" or value.lower() != b"chunked":
                 return 500
             chunked = announced_body = True
             if not bodiless and not request_flags & HTTP10:

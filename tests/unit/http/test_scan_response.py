@@ -69,6 +69,8 @@ REFUSED: dict[str, bytes] = {
     "length-sign": answer(b"Content-Length: +5"),
     "length-list": answer(b"Content-Length: 5, 5"),
     "length-overflow": answer(b"Content-Length: 9999999999999999999"),
+    "length-tab": answer(b"Content-Length:\t5"),
+    "coding-tab": answer(b"Transfer-Encoding: chunked\t"),
     "lengths-differ": answer(b"Content-Length: 5", b"Content-Length: 6"),
     "third-length-differs": answer(*[b"Content-Length: %d" % n for n in (5, 5, 4)]),
     "second-length-bad": answer(b"Content-Length: 5", b"Content-Length: x"),
