@@ -93,8 +93,8 @@ class RouteIndex(Generic[T]):
     """
 
     __slots__ = (
-        "_floating",
         "buckets",
+        "floating",
         "floating_priority",
         "hosts",
         "keep_trailing_slash",
@@ -113,7 +113,7 @@ class RouteIndex(Generic[T]):
         self.routes = routes
         self.hosts = hosts
         self.buckets = HostCache(hosts)
-        self._floating = floating
+        self.floating = floating
         self.floating_priority = -1 if floating.best is None else -floating.best.order[0]
 
     @staticmethod
@@ -125,16 +125,16 @@ class RouteIndex(Generic[T]):
         """Return the frontend that takes ``request``, or None (default 404)."""
         bucket = self.buckets[request.host]
         if bucket is None:
-            hit = tree.find(self._floating, request, self.keep_trailing_slash, None)
+            hit = tree.find(self.floating, request, self.keep_trailing_slash, None)
             return None if hit is None else hit[1]
         hit = tree.find(bucket.root, request, self.keep_trailing_slash, None)
-        floating = self._floating.best
+        floating = self.floating.best
         if floating is None:
             return None if hit is None else hit[1]
         if hit is None:
-            hit = tree.find(self._floating, request, self.keep_trailing_slash, None)
+            hit = tree.find(self.floating, request, self.keep_trailing_slash, None)
         elif floating.order < hit[0]:
-            hit = tree.find(self._floating, request, self.keep_trailing_slash, hit[0]) or hit
+            hit = tree.find(self.floating, request, self.keep_trailing_slash, hit[0]) or hit
         return None if hit is None else hit[1]
 
     def update(
@@ -154,7 +154,7 @@ class RouteIndex(Generic[T]):
                 changes.remove(old)
             if route is not None:
                 changes.add(route)
-        floating = self._floating
+        floating = self.floating
         buckets: dict[bytes, HostBucket[T] | None] = {}
         for host, places in changes.by_host.items():
             if host is None:

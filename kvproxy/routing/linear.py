@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec import Struct
 
+from kvproxy.rules.explain import ElementVerdict, explain_rule
 from kvproxy.rules.matchers import NO, REDIRECT, YES
 
 if TYPE_CHECKING:
@@ -84,3 +85,43 @@ def scan(
         if outcome != NO:
             return Found(route.payload, route.key, outcome == REDIRECT)
     return None
+
+
+class FrontendVerdict(Struct, frozen=True):
+    """One frontend and one request.
+
+    ``matches``: it would take the request if nothing before it did; ``taken``: it does take it;
+    ``redirect``: by sending the client to the path with or without its trailing slash;
+    ``elements``: the verdict of each matcher.
+    """
+
+    key: RouteKey
+    priority: int
+    matches: bool
+    taken: bool
+    redirect: bool
+    elements: tuple[ElementVerdict, ...]
+
+
+def explain(
+    routes: Iterable[IndexedRoute[T]], request: RequestFacts, keep_trailing_slash: bool
+) -> list[FrontendVerdict]:
+    """Return the verdict of every frontend, in the order in which they are tried."""
+    verdicts: list[FrontendVerdict] = []
+    open_for_all = True
+    for route in in_order(routes):
+        elements = explain_rule(route.rule, request, keep_trailing_slash)
+        matches = all(element.matches for element in elements)
+        redirect = matches and any(element.redirect for element in elements)
+        verdicts.append(
+            FrontendVerdict(
+                route.key,
+                route.effective_priority,
+                matches,
+                matches and open_for_all,
+                redirect,
+                elements,
+            )
+        )
+        open_for_all = open_for_all and not matches
+    return verdicts

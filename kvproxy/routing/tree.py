@@ -140,30 +140,33 @@ def put(root: Node[T], key: bytes, passing: Entries[T], ending: Entries[T]) -> N
     return _rebuild(above, node.label[0], _compact(replaced))
 
 
+def places(root: Node[T], path: bytes) -> list[Entries[T]]:
+    """Return the entries at every place that ``path`` passes, from the root down."""
+    end = len(path)
+    node = root
+    position = 0
+    passed: list[Entries[T]] = []
+    while True:
+        if node.passing:
+            passed.append(node.passing)
+        if position == end:
+            if node.ending:
+                passed.append(node.ending)
+            return passed
+        child = node.children.get(path[position])
+        if child is None or not path.startswith(child.label, position):
+            return passed
+        position += len(child.label)
+        node = child
+
+
 def find(
     root: Node[T], request: RequestFacts, keep_trailing_slash: bool, limit: EntryOrder | None
 ) -> tuple[EntryOrder, Found[T]] | None:
     """Return the first answer in order, with its order, if it comes before ``limit``."""
-    path = request.path
-    end = len(path)
-    node = root
-    position = 0
-    places: list[Entries[T]] = []
-    while True:
-        if node.passing:
-            places.append(node.passing)
-        if position == end:
-            if node.ending:
-                places.append(node.ending)
-            break
-        child = node.children.get(path[position])
-        if child is None or not path.startswith(child.label, position):
-            break
-        position += len(child.label)
-        node = child
     found: Found[T] | None = None
     # Longer paths mostly have the higher priority, so the deepest place usually decides at once.
-    for entries in reversed(places):
+    for entries in reversed(places(root, request.path)):
         for entry in entries:
             if limit is not None and entry.order >= limit:
                 break

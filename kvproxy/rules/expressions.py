@@ -20,13 +20,20 @@ MAX_MEMORY = 1 << 20
 MAX_RESULT = 1 << 17
 """Longest text, in characters, that a replacement may make (a short path can match very often)."""
 
+MAX_REPLACEMENTS = 1024
+"""Most matches that are replaced in one path: bounds what a hostile path can cost."""
+
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
 _REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,7}")
 
 
 class ExpressionError(ValueError):
-    """A regular expression is not valid, or needs more than `MAX_MEMORY`; the message says why."""
+    """A regular expression is not valid, or needs too much; the message says why."""
+
+
+class TooLargeError(ExpressionError):
+    """An expression needs more than `MAX_MEMORY`."""
 
 
 def _compile(pattern: str, *, capture: bool) -> Any:
@@ -41,7 +48,7 @@ def _compile(pattern: str, *, capture: bool) -> Any:
         if isinstance(reason, bytes):
             reason = reason.decode(errors="replace")
         if "too large" in reason:
-            reason = f"the expression needs more than {MAX_MEMORY >> 10} KiB"
+            raise TooLargeError(f"the expression needs more than {MAX_MEMORY >> 10} KiB") from None
         raise ExpressionError(reason) from None
     except UnicodeEncodeError:
         raise ExpressionError("not valid Unicode") from None
@@ -58,14 +65,16 @@ class Expression:
     ``pattern`` carries its own anchors; `end_of_match` is for those that start with ``^``.
     """
 
-    __slots__ = ("_match", "pattern")
+    __slots__ = ("_match", "pattern", "size")
 
     def __init__(self, pattern: str) -> None:
-        """Compile ``pattern``; raises `ExpressionError`."""
+        """Compile ``pattern``; raises `ExpressionError`. ``size``: its instructions."""
         self.pattern = pattern
+        compiled = _compile(pattern, capture=False)
+        self.size: int = compiled.programsize
         # The wrapper's own search() builds a generator and a match object: three times the cost of
         # the match itself, and this is on the request path.
-        self._match = _compile(pattern, capture=False)._regexp.Match
+        self._match = compiled._regexp.Match
 
     def matches(self, subject: bytes) -> bool:
         """Say whether the expression is found in ``subject``."""
@@ -108,13 +117,14 @@ class Replacement:
     ``$1x`` is the (empty) group named ``1x``; a ``$`` that names nothing stays.
     """
 
-    __slots__ = ("_expression", "_pieces", "pattern", "template")
+    __slots__ = ("_expression", "_pieces", "pattern", "size", "template")
 
     def __init__(self, pattern: str, template: str) -> None:
         """Compile ``pattern`` and read ``template``; raises `ExpressionError`."""
         self.pattern = pattern
         self.template = template
         self._expression = _compile(pattern, capture=True)
+        self.size: int = self._expression.programsize
         self._pieces = tuple(_template_pieces(template, self._group_numbers()))
 
     def _group_numbers(self) -> dict[str, int]:
@@ -125,15 +135,18 @@ class Replacement:
     def apply(self, subject: bytes) -> bytes | None:
         """Return ``subject`` with every match replaced, as Go's ReplaceAllString; None: no match.
 
-        Raises `ExpressionError` when the result would be longer than `MAX_RESULT` characters.
+        Raises `ExpressionError` when there are more than `MAX_REPLACEMENTS` matches or the result
+        would be longer than `MAX_RESULT` characters.
         """
         text, original = as_go_text(subject)
         result: list[str] = []
         copied = 0
         length = len(text)
-        matched = False
+        matches = 0
         for match in self._expression.finditer(text):
-            matched = True
+            matches += 1
+            if matches > MAX_REPLACEMENTS:
+                raise ExpressionError(f"more than {MAX_REPLACEMENTS} matches in one path")
             start, end = match.span()
             result.append(original[copied:start])
             # An empty match right behind another one is not replaced.
@@ -144,7 +157,7 @@ class Replacement:
                     raise ExpressionError(f"the result is longer than {MAX_RESULT} characters")
                 result.append(replaced)
             copied = end
-        if not matched:
+        if not matches:
             return None
         result.append(original[copied:])
         return "".join(result).encode("utf-8", "surrogateescape")

@@ -10,19 +10,22 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Protocol
 
-from kvproxy.rules.expressions import Expression, ExpressionError
+from kvproxy.rules.errors import shorten
+from kvproxy.rules.expressions import ExpressionError
 from kvproxy.rules.templates import (
     HOST_VARIABLE,
     PATH_VARIABLE,
     QUERY_VARIABLE,
-    Template,
     TemplateError,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kvproxy.rules.context import ParseContext
+    from kvproxy.rules.expressions import Expression
     from kvproxy.rules.lexer import Element
+    from kvproxy.rules.templates import Template
 
 NO = 0
 YES = 1
@@ -119,17 +122,17 @@ class HostMatcher(Matcher):
 
     __slots__ = ("hosts",)
 
-    def __init__(self, element: Element, warnings: list[str]) -> None:
-        """Read the names; complain in ``warnings``."""
+    def __init__(self, element: Element, context: ParseContext) -> None:
+        """Read the names."""
         super().__init__(element)
         hosts = []
         for value in element.values:
             if not value:
-                warnings.append("`Host`: an empty name matches nothing")
+                context.warnings.append("`Host`: an empty name matches nothing")
                 continue
             host = configured_host(value)
             if b":" in host and canonical_address(host) == host and not _is_address(host):
-                warnings.append(
+                context.warnings.append(
                     f"`Host`: `{value}` matches nothing: a name is compared without port, "
                     "and `::` cannot be written in a rule (write the address in full)"
                 )
@@ -172,23 +175,22 @@ class HostRegexpMatcher(Matcher):
 
     __slots__ = ("expressions", "hosts")
 
-    def __init__(self, element: Element, warnings: list[str], taken: set[str]) -> None:
-        """Read the names; complain in ``warnings``. ``taken``: variables of queries before it."""
+    def __init__(self, element: Element, context: ParseContext) -> None:
+        """Read the names; raises `BudgetError`."""
         super().__init__(element)
         hosts: list[bytes] = []
         expressions: list[Expression] = []
         for value in element.values:
             try:
-                template = Template(value, HOST_VARIABLE)
-                _check_names(template, taken)
                 if not value:
                     raise TemplateError("an empty name matches nothing")
+                template = context.template(value, HOST_VARIABLE)
                 if template.literal is not None:
                     hosts.append(configured_host(value))
                 else:
-                    expressions.append(template.compile("(?i)^", "$"))
+                    expressions.append(context.compile(template, "(?i)^", "$"))
             except TemplateError as error:
-                warnings.append(f"`HostRegexp`: {error}")
+                context.warnings.append(f"`HostRegexp`: {error}")
         self.hosts = tuple(hosts)
         self.expressions = tuple(expressions)
 
@@ -226,10 +228,10 @@ class PathPattern:
         "text",
     )
 
-    def __init__(self, text: str, exact: bool, taken: set[str]) -> None:
-        """Read ``text``; raises `TemplateError`. ``taken``: variable names of queries before it."""
+    def __init__(self, text: str, exact: bool, context: ParseContext) -> None:
+        """Read ``text``; raises `TemplateError` and `BudgetError`."""
         if not text.startswith("/"):
-            raise TemplateError(f"{text!r} does not start with `/`")
+            raise TemplateError(f"{shorten(text)!r} does not start with `/`")
         self.text = text
         self.exact = exact
         self.slash = text.endswith("/")
@@ -242,14 +244,13 @@ class PathPattern:
             if exact and self.slash:
                 self.prefix = self.prefix[:-1]
             return
-        template = Template(text[:-1] if exact and self.slash else text, PATH_VARIABLE)
-        _check_names(template, taken)
+        template = context.template(text[:-1] if exact and self.slash else text, PATH_VARIABLE)
         self.literal = False
         # Go's regexp takes an undecodable byte for U+FFFD, so bytes can be compared only before
         # one.
         self.prefix = template.prefix.partition("\ufffd")[0].encode()
         self._template = template
-        self._tolerant = template.compile("^", "/?$" if exact else "")
+        self._tolerant = context.compile(template, "^", "/?$" if exact else "")
 
     def test(self, path: bytes, keep_trailing_slash: bool) -> int:
         """Return `NO`, `YES` or `REDIRECT` for a decoded path."""
@@ -268,8 +269,13 @@ class PathPattern:
 
     @property
     def whole(self) -> bytes:
-        """The path that a literal exact value names."""
-        return self.prefix + b"/" if self.slash else self.prefix
+        """The path that a literal value names."""
+        return self.prefix + b"/" if self.exact and self.slash else self.prefix
+
+    @property
+    def sample(self) -> bytes:
+        """A beginning of every path that is taken without a redirect."""
+        return self.whole if self.literal else self.prefix
 
     def _covers(self, path: bytes) -> bool:
         if self._template is None:
@@ -284,15 +290,15 @@ class PathMatcher(Matcher):
 
     __slots__ = ("patterns",)
 
-    def __init__(self, element: Element, exact: bool, warnings: list[str], taken: set[str]) -> None:
-        """Read the values; complain in ``warnings``. ``taken``: variables of queries before it."""
+    def __init__(self, element: Element, exact: bool, context: ParseContext) -> None:
+        """Read the values; raises `BudgetError`."""
         super().__init__(element)
         patterns = []
         for value in element.values:
             try:
-                patterns.append(PathPattern(value, exact, taken))
+                patterns.append(PathPattern(value, exact, context))
             except TemplateError as error:
-                warnings.append(f"`{element.name}`: {error}: this value matches nothing")
+                context.warnings.append(f"`{element.name}`: {error}: this value matches nothing")
         self.patterns = tuple(patterns)
 
     @property
@@ -362,15 +368,15 @@ class HeadersRegexpMatcher(Matcher):
 
     __slots__ = ("pairs",)
 
-    def __init__(self, element: Element, pairs: Mapping[str, str]) -> None:
-        """Raises `ExpressionError` for a bad expression."""
+    def __init__(self, element: Element, pairs: Mapping[str, str], context: ParseContext) -> None:
+        """Raises `ExpressionError` for a bad expression, and `BudgetError`."""
         super().__init__(element)
         compiled = []
         for key, value in pairs.items():
             try:
-                compiled.append((key.lower().encode(), Expression(value)))
+                compiled.append((key.lower().encode(), context.expression(value)))
             except ExpressionError as error:
-                raise ExpressionError(f"bad expression {value!r}: {error}") from None
+                raise ExpressionError(f"bad expression {shorten(value)!r}: {error}") from None
         self.pairs = tuple(compiled)
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
@@ -392,34 +398,30 @@ class HeadersRegexpMatcher(Matcher):
 class QueryMatcher(Matcher):
     """``Query``: for each pair the first value of the parameter fits.
 
-    ``pairs`` holds (parameter, literal value or None, expression over ``parameter=value`` or None);
-    ``names`` are the variables of its templates.
+    ``pairs`` holds (parameter, literal value or None, expression over ``parameter=value`` or None).
     """
 
-    __slots__ = ("names", "pairs", "satisfiable")
+    __slots__ = ("pairs", "satisfiable")
 
     def __init__(
-        self, element: Element, pairs: Sequence[tuple[str, str]], warnings: list[str]
+        self, element: Element, pairs: Sequence[tuple[str, str]], context: ParseContext
     ) -> None:
-        """``pairs``: name and value, as written; complain in ``warnings``."""
+        """``pairs``: name and value, as written. Raises `BudgetError`."""
         super().__init__(element)
         compiled: list[tuple[bytes, bytes | None, Expression | None]] = []
-        names: list[str] = []
         self.satisfiable = True
         for key, value in pairs:
             try:
-                template = Template(f"{key}={value}", QUERY_VARIABLE)
-                names.extend(template.names)
+                template = context.template(f"{key}={value}", QUERY_VARIABLE, query=True)
                 if template.literal is None or not value:
                     after = QUERY_VARIABLE + "$" if not value else "$"
-                    compiled.append((key.encode(), None, template.compile("^", after)))
+                    compiled.append((key.encode(), None, context.compile(template, "^", after)))
                 else:
                     compiled.append((key.encode(), value.encode(), None))
             except TemplateError as error:
                 self.satisfiable = False
-                warnings.append(f"`Query`: {error}: the frontend matches nothing")
+                context.warnings.append(f"`Query`: {error}: the frontend matches nothing")
         self.pairs = tuple(compiled)
-        self.names = tuple(names)
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
         """See `Matcher.test`."""
@@ -445,14 +447,6 @@ class QueryMatcher(Matcher):
             f"{_text(name)}={_text(values[name])}" if name in values else f"({_text(name)} absent)"
             for name in names
         )
-
-
-def _check_names(template: Template, taken: set[str]) -> None:
-    for name in template.names:
-        if name in taken:
-            raise TemplateError(
-                f"variable `{name}` of {template.text!r} is used by a `Query` before it"
-            )
 
 
 def _named_values(request: RequestFacts, names: Sequence[bytes]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from kvproxy.model.problem import nearest_name
+from kvproxy.rules.context import MAX_INSTRUCTIONS, BudgetError, ParseContext
 from kvproxy.rules.errors import RuleError, shorten
 from kvproxy.rules.expressions import ExpressionError, Replacement
 from kvproxy.rules.lexer import MAX_RULE_BYTES, Element, elements
@@ -25,7 +26,7 @@ from kvproxy.rules.matchers import (
     QueryMatcher,
 )
 from kvproxy.rules.modifiers import NO_MODIFIERS, Modifiers, has_dot_segment, with_slash
-from kvproxy.rules.templates import PATH_VARIABLE, Template, TemplateError
+from kvproxy.rules.templates import PATH_VARIABLE, TemplateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,21 +94,19 @@ class _Builder:
 
     __slots__ = (
         "add_prefix",
+        "context",
         "elements",
         "matchers",
-        "query_names",
         "replace_expression",
         "replace_path",
         "strip_templates",
         "strips",
-        "warnings",
     )
 
     def __init__(self) -> None:
         self.elements: list[Element] = []
         self.matchers: list[Matcher] = []
-        self.warnings: list[str] = []
-        self.query_names: set[str] = set()
+        self.context = ParseContext()
         self.strips: tuple[bytes, ...] | None = None
         self.strip_templates: tuple[Expression, ...] | None = None
         self.add_prefix = ""
@@ -143,6 +142,13 @@ class _Builder:
                 position=element.position,
                 expected=refused.expected,
             ) from None
+        except BudgetError as error:
+            raise RuleError(
+                f"`{element.name}`: {error}",
+                rule=rule,
+                position=element.position,
+                expected=f"at most {MAX_INSTRUCTIONS} RE2 instructions",
+            ) from None
         except ExpressionError as error:
             raise RuleError(
                 f"`{element.name}`: {error}",
@@ -152,16 +158,16 @@ class _Builder:
             ) from None
 
     def host(self, element: Element) -> None:
-        self.matchers.append(HostMatcher(element, self.warnings))
+        self.matchers.append(HostMatcher(element, self.context))
 
     def host_regexp(self, element: Element) -> None:
-        self.matchers.append(HostRegexpMatcher(element, self.warnings, self.query_names))
+        self.matchers.append(HostRegexpMatcher(element, self.context))
 
     def path(self, element: Element) -> None:
-        self.matchers.append(PathMatcher(element, True, self.warnings, self.query_names))
+        self.matchers.append(PathMatcher(element, True, self.context))
 
     def path_prefix(self, element: Element) -> None:
-        self.matchers.append(PathMatcher(element, False, self.warnings, self.query_names))
+        self.matchers.append(PathMatcher(element, False, self.context))
 
     def path_strip(self, element: Element) -> None:
         self._strip(element)
@@ -186,7 +192,7 @@ class _Builder:
         self.matchers.append(HeadersMatcher(element, self._pairs(element)))
 
     def headers_regexp(self, element: Element) -> None:
-        self.matchers.append(HeadersRegexpMatcher(element, self._pairs(element)))
+        self.matchers.append(HeadersRegexpMatcher(element, self._pairs(element), self.context))
 
     def query(self, element: Element) -> None:
         parts = [part for value in element.values for part in value.split("=")]
@@ -195,9 +201,7 @@ class _Builder:
                 f"{len(parts)} parts do not make pairs", "`key=value`, several separated by `,`"
             )
         pairs = list(zip(parts[::2], parts[1::2], strict=True))
-        matcher = QueryMatcher(element, pairs, self.warnings)
-        self.matchers.append(matcher)
-        self.query_names.update(matcher.names)
+        self.matchers.append(QueryMatcher(element, pairs, self.context))
 
     def add_prefix_element(self, element: Element) -> None:
         self.add_prefix = self._target(element)
@@ -210,15 +214,17 @@ class _Builder:
         value = self._last(element)
         pieces = value.split(" ")
         if len(pieces) != 2:
-            self.warnings.append(
+            self.context.warnings.append(
                 f"`{element.name}`: {shorten(value)!r} does nothing: "
                 "expression and replacement are separated by exactly one space"
             )
             return
         try:
-            self.replace_expression = Replacement(pieces[0], pieces[1])
+            self.replace_expression = self.context.count(Replacement(pieces[0], pieces[1]))
         except ExpressionError as error:
-            self.warnings.append(f"`{element.name}`: {shorten(value)!r} does nothing: {error}")
+            self.context.warnings.append(
+                f"`{element.name}`: {shorten(value)!r} does nothing: {error}"
+            )
 
     def build(self, length: int) -> FrontendRule:
         """Return everything that was added."""
@@ -227,7 +233,7 @@ class _Builder:
             tuple(self.matchers),
             self._modifiers(),
             length,
-            tuple(self.warnings),
+            tuple(self.context.warnings),
         )
 
     def _modifiers(self) -> Modifiers:
@@ -254,7 +260,7 @@ class _Builder:
         self.strips = tuple(sorted(values, key=len, reverse=True))
         for value in element.values:
             if "{" in value:
-                self.warnings.append(
+                self.context.warnings.append(
                     f"`{element.name}`: {value!r} matches as a template, but only its literal "
                     f"text is stripped: use `{element.name}Regex`"
                 )
@@ -264,7 +270,8 @@ class _Builder:
         for value in sorted(element.values, key=lambda text: len(text.encode()), reverse=True):
             try:
                 if value.startswith("/"):
-                    compiled.append(Template(value, PATH_VARIABLE).compile("^"))
+                    template = self.context.template(value, PATH_VARIABLE)
+                    compiled.append(self.context.compile(template, "^"))
             except TemplateError:
                 continue  # the matcher of the same element warns
         self.strip_templates = tuple(compiled)
@@ -272,20 +279,20 @@ class _Builder:
     def _target(self, element: Element) -> str:
         value = self._last(element)
         if not value:
-            self.warnings.append(f"`{element.name}`: an empty value does nothing")
+            self.context.warnings.append(f"`{element.name}`: an empty value does nothing")
             return ""
         if not value.startswith("/"):
-            self.warnings.append(f"`{element.name}`: {value!r} is taken as {'/' + value!r}")
+            self.context.warnings.append(f"`{element.name}`: {value!r} is taken as {'/' + value!r}")
             value = "/" + value
         if has_dot_segment(with_slash(value.encode())):
-            self.warnings.append(
+            self.context.warnings.append(
                 f"`{element.name}`: {value!r} has a dot segment: every request is answered with 404"
             )
         return value
 
     def _last(self, element: Element) -> str:
         if len(element.values) > 1:
-            self.warnings.append(
+            self.context.warnings.append(
                 f"`{element.name}`: of {len(element.values)} values separated by `,` "
                 "only the last is used"
             )

@@ -7,17 +7,35 @@ from __future__ import annotations
 
 import re
 
-from kvproxy.rules.expressions import Expression, ExpressionError, check_expression
+from kvproxy.rules.errors import shorten
+from kvproxy.rules.expressions import (
+    Expression,
+    ExpressionError,
+    TooLargeError,
+    check_expression,
+)
 
 HOST_VARIABLE = "[^.]+"
 PATH_VARIABLE = "[^/]+"
 QUERY_VARIABLE = ".*"
 
+# Brackets and escapes that end where they began: such a pattern cannot borrow a `)` or `]` from
+# what stands around it.
+_is_self_contained = re.compile(r"(?:[^()\[\]\\]|\[\^?[^\[\]\\]+\]|\\[^QE])*+", re.DOTALL).fullmatch
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
 class TemplateError(ValueError):
     """A template is not valid; the message says why."""
+
+
+class TemplateTooLargeError(TemplateError):
+    """A template's expression needs too much memory."""
+
+
+def _template_error(text: str, error: ExpressionError) -> TemplateError:
+    kind = TemplateTooLargeError if isinstance(error, TooLargeError) else TemplateError
+    return kind(f"bad pattern in {shorten(text)!r}: {error}")
 
 
 class Template:
@@ -48,12 +66,13 @@ class Template:
             if not colon:
                 expression = variable
             if not name or not expression:
-                raise TemplateError(f"missing name or pattern in {text[start:stop]!r}")
+                raise TemplateError(f"missing name or pattern in {shorten(text[start:stop])!r}")
             # Each pattern must be valid by itself: `a)(b` would be so only inside the whole.
-            try:
-                check_expression(f"^{expression}$")
-            except ExpressionError as error:
-                raise TemplateError(f"bad pattern in {text[start:stop]!r}: {error}") from None
+            if not _is_self_contained(expression):
+                try:
+                    check_expression(f"^{expression}$")
+                except ExpressionError as error:
+                    raise _template_error(text[start:stop], error) from None
             names.append(name)
             pattern.append(f"{quote(text[end:start])}(?:{expression})")
             end = stop
@@ -68,7 +87,7 @@ class Template:
         try:
             return Expression(before + self.pattern + after)
         except ExpressionError as error:
-            raise TemplateError(f"bad pattern in {self.text!r}: {error}") from None
+            raise _template_error(self.text, error) from None
 
 
 def quote(text: str) -> str:
@@ -91,5 +110,5 @@ def _brace_spans(text: str) -> list[tuple[int, int]]:
             elif level < 0:
                 break
     if level:
-        raise TemplateError(f"unbalanced braces in {text!r}")
+        raise TemplateError(f"unbalanced braces in {shorten(text)!r}")
     return spans
