@@ -88,15 +88,16 @@ class ClientConnection(asyncio.Protocol):
         "_expect_timer",
         "_forwarded",
         "_host",
+        "_kept",
         "_lines",
         "_listener",
         "_pending",
         "_pending_bytes",
         "_phase",
+        "_plain_descriptor",
         "_prefix",
         "_reading_paused",
         "_response_status",
-        "_server",
         "_started",
         "_trusted",
         "_upstream",
@@ -122,7 +123,6 @@ class ClientConnection(asyncio.Protocol):
         self._body_left = 0
         self._chunks: ChunkedReader | None = None
         self._chain: Chain | None = None
-        self._server: Server | None = None
         self._upstream: UpstreamConnection | None = None
         self._pending: list[bytes] | None = None
         self._pending_bytes = 0
@@ -135,8 +135,7 @@ class ClientConnection(asyncio.Protocol):
         self._write_paused = False
         self._reading_paused = False
         self._ended = False
-
-    # --- life of the connection
+        self._kept = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport and what is constant for this client."""
@@ -145,7 +144,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(0)
         self._write = self.transport.write
         plain = transport.get_extra_info("ssl_object") is None
-        self._descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
+        self._plain_descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
+        self._descriptor = self._plain_descriptor
         peer = transport.get_extra_info("peername")
         address = peer[0].partition("%")[0] if peer else ""
         self._trusted = listener.trust.includes(address)
@@ -160,6 +160,11 @@ class ClientConnection(asyncio.Protocol):
         self._listener.connections.discard(self)
         if self._phase == ACTIVE and not self._response_status:
             self._count(4)
+        upstream = self._upstream
+        if self._phase == TUNNELLING and upstream is not None:
+            # What the client said last is still delivered.
+            self._upstream = upstream.exchange = None
+            upstream.close()
         self._phase = LINGERING
         self._pending = None
         self._buffer = b""
@@ -168,7 +173,7 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Serve a half-closed client its answer; anything else ends here."""
-        if self._phase != ACTIVE or self.sending or self._descriptor < 0:
+        if self._phase != ACTIVE or self.sending or self._plain_descriptor < 0:
             if self._phase == ACTIVE:
                 self.transport.abort()
             return False
@@ -184,8 +189,9 @@ class ClientConnection(asyncio.Protocol):
             if self.sending and not self._reading_paused:
                 self._answer_text(408, close=True)
             else:
-                server = self._server
-                self._listener.failure(server.name if server else "-", 504, "no answer in time")
+                upstream = self._upstream
+                name = upstream.server.name if upstream is not None else ""
+                self._listener.failure(name, 504, "no answer in time")
                 self._answer_text(504, close=True)
         elif self._phase == READING_HEAD:
             self._answer_text(408, close=True)
@@ -212,8 +218,6 @@ class ClientConnection(asyncio.Protocol):
         """Whether no request is in progress."""
         return self._phase == IDLE
 
-    # --- the request
-
     def data_received(self, data: bytes) -> None:
         """Take bytes of the client: of a head up to READING_HEAD, else of what follows it.
 
@@ -237,9 +241,8 @@ class ClientConnection(asyncio.Protocol):
             head, host, target, flags, length, end = result
             self._phase = ACTIVE
             self._started = monotonic()
-            self._response_status = 0
             self.flags = flags = flags & listener.kept_flags
-            self.deadline = listener.clock.now + listener.answer_seconds
+            self.deadline = listener.answer_deadline
             if length or flags & CHUNKED:
                 self._expect_body(length)
 
@@ -248,7 +251,6 @@ class ClientConnection(asyncio.Protocol):
                 chain is not None
                 and flags & DIRECT_MASK == PLAIN_PATH
                 and chain.priority > listener.floating_priority
-                and not listener.internal
             ):
                 if host != self._host:
                     self._host = host
@@ -264,7 +266,6 @@ class ClientConnection(asyncio.Protocol):
             if server is None:
                 self._answer_text(chain.no_server_status)
                 return
-            self._server = server
             if len(data) > end:
                 self._buffer = data[end:]
             idle = server.idle
@@ -306,8 +307,13 @@ class ClientConnection(asyncio.Protocol):
         return None
 
     def _expect_body(self, length: int) -> None:
-        """Prepare for a request body of ``length`` bytes, or chunked when that is 0."""
+        """Prepare for a request body of ``length`` bytes, or chunked when that is 0.
+
+        Until it has come, the connection cannot be kept: an early answer must say so.
+        """
         self.sending = True
+        self._kept = self.flags & KEEP_ALIVE
+        self.flags &= ~KEEP_ALIVE
         self.deadline = self._listener.clock.now + self._listener.read_seconds
         if length:
             self._body = LENGTH
@@ -338,7 +344,6 @@ class ClientConnection(asyncio.Protocol):
             return
         self._phase = ACTIVE
         self._started = monotonic()
-        self._response_status = 0
         self._host = b""
         self._buffer = data
         self.flags = 0
@@ -435,6 +440,14 @@ class ClientConnection(asyncio.Protocol):
         return chain, head + forwarded + added
 
     async def _dial(self, prefix: bytes, chain: Chain, server: Server) -> None:
+        """Connect; an unforeseen error is answered like one in `data_received`."""
+        try:
+            await self._connect(prefix, chain, server)
+        except Exception:
+            logger.exception("a request failed in the proxy")
+            self._panic()
+
+    async def _connect(self, prefix: bytes, chain: Chain, server: Server) -> None:
         """Open a connection to the server (or, with retry, to the next ones) and send the
         request."""
         attempts = chain.attempts
@@ -454,7 +467,7 @@ class ClientConnection(asyncio.Protocol):
                     self._pending = None
                     self._answer_text(error.status, close=self.sending)
                     return
-                server = self._server = following
+                server = following
         pending, self._pending = self._pending, None
         if pending is None:
             upstream.used_at = self.clock.now
@@ -468,8 +481,6 @@ class ClientConnection(asyncio.Protocol):
             upstream.pause_reading()
         if self._upstream is upstream:
             self._resume_reading()
-
-    # --- the request's body
 
     def _receive_more(self, data: bytes) -> None:
         """Take bytes that come while a request is in progress."""
@@ -490,6 +501,7 @@ class ClientConnection(asyncio.Protocol):
             if len(data) >= self._body_left:
                 self._buffer = data[self._body_left :]
                 data = data[: self._body_left]
+                self._body_left = 0
                 self._body_ended()
             else:
                 self._body_left -= len(data)
@@ -497,8 +509,8 @@ class ClientConnection(asyncio.Protocol):
             chunks = cast("ChunkedReader", self._chunks)
             try:
                 data, rest = chunks.feed(data)
-            except ChunkedError:
-                self._answer_text(400, close=True)
+            except ChunkedError as error:
+                self.response_failed(400, f"request body: {error}")
                 return
             if chunks.finished:
                 self._buffer = rest
@@ -520,6 +532,7 @@ class ClientConnection(asyncio.Protocol):
         self.sending = False
         self._body = 0
         if not self._response_status:
+            self.flags |= self._kept
             self.deadline = self.clock.now + self._listener.answer_seconds
 
     def _continue(self) -> None:
@@ -534,12 +547,10 @@ class ClientConnection(asyncio.Protocol):
             self._expect_timer.cancel()
             self._expect_timer = None
 
-    # --- the answer (the exchange of `upstream`)
-
     def response_whole(self, data: bytes) -> None:
         """Send a complete answer and take the next request."""
         self._upstream = None
-        if self._descriptor >= 0 and not self._write_paused:
+        if self._descriptor >= 0:
             sent = send(self._descriptor, data)
             if sent is not None:
                 self._write(data[sent:])
@@ -554,7 +565,7 @@ class ClientConnection(asyncio.Protocol):
             chain.count_slow(seconds)  # type: ignore[union-attr]
         if self.flags & KEEP_ALIVE and not self._buffer and not self._reading_paused:
             self._phase = IDLE
-            self.deadline = self.clock.now + self._listener.idle_seconds
+            self.deadline = self._listener.idle_deadline
         else:
             self._finish()
 
@@ -596,7 +607,7 @@ class ClientConnection(asyncio.Protocol):
 
     def response_failed(self, status: int, reason: str) -> None:
         """Tell the client, or break the connection when an answer had already begun."""
-        self._upstream = None
+        self._drop_upstream()
         self._listener.failure("", status, reason)
         if self._response_status or self._phase != ACTIVE:
             self.transport.abort()
@@ -610,8 +621,8 @@ class ClientConnection(asyncio.Protocol):
         safe = self.flags & IDEMPOTENT and not self.flags & CHUNKED and not self._body
         if not prefix or not safe or self._phase != ACTIVE or self._response_status:
             return False
-        self._upstream = None
-        self._start_dial(prefix, cast("Chain", self._chain), cast("Server", self._server))
+        upstream, self._upstream = cast("UpstreamConnection", self._upstream), None
+        self._start_dial(prefix, cast("Chain", self._chain), upstream.server)
         return True
 
     def switched(self, data: bytes) -> None:
@@ -633,10 +644,8 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._pause_reading()
 
-    # --- writing
-
     def _send(self, data: bytes) -> None:
-        if self._descriptor >= 0 and not self._write_paused:
+        if self._descriptor >= 0:
             sent = send(self._descriptor, data)
             if sent is not None:
                 self._write(data[sent:])
@@ -646,12 +655,14 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Stop reading the answer: the client does not take more."""
         self._write_paused = True
+        self._descriptor = -1
         if self._upstream is not None:
             self._upstream.pause_reading()
 
     def resume_writing(self) -> None:
         """Read the answer again."""
         self._write_paused = False
+        self._descriptor = self._plain_descriptor
         if self._upstream is not None:
             self._upstream.resume_reading()
 
@@ -695,6 +706,7 @@ class ClientConnection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         now = self.clock.now
+        self._response_status = 0
         if self.flags & KEEP_ALIVE and not self.sending:
             self._phase = IDLE
             self.deadline = now + self._listener.idle_seconds
@@ -704,7 +716,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = LINGERING
         unread = self.sending or bool(self._buffer)
         self._buffer = b""
-        if unread and self._descriptor >= 0 and not self._write_paused:
+        if unread and self._descriptor >= 0:
             # Closing with unread bytes would reset the connection and may destroy the answer on
             # its way.
             self.deadline = now + LINGER_SECONDS

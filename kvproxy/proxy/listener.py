@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,9 @@ class Listener:
         self.write_is_total = timeouts.write_timeout > 0
         self.write_seconds = timeouts.write_timeout or ANSWER_SECONDS
         self.answer_seconds = settings.forwarding_timeouts.response_header_timeout or ANSWER_SECONDS
+        self.answer_deadline = 0.0
+        self.idle_deadline = 0.0
+        self.tick()
         self.index: RouteIndex[Chain] = RouteIndex.empty(settings.keep_trailing_slash)
         self.direct: dict[bytes, Chain] = {}
         self.floating_priority = -1
@@ -93,7 +97,8 @@ class Listener:
     def install(self, index: RouteIndex[Chain], changed: Iterable[bytes]) -> None:
         """Make ``index`` the present one; ``changed`` are the literal hosts whose routes differ."""
         self.index = index
-        self.floating_priority = index.floating_priority
+        # The proxy's own paths come before every frontend: no request may take the direct way then.
+        self.floating_priority = sys.maxsize if self.internal else index.floating_priority
         for host in changed:
             bucket = index.hosts.get(host)
             if bucket is not None and bucket.only is not None and bucket.only.direct:
@@ -126,8 +131,14 @@ class Listener:
         for connection in list(self.connections):
             connection.drain(now)
 
+    def tick(self) -> None:
+        """Work out the deadlines that requests of this moment get."""
+        self.answer_deadline = self.clock.now + self.answer_seconds
+        self.idle_deadline = self.clock.now + self.idle_seconds
+
     def sweep(self, now: float) -> None:
         """Act on passed deadlines and write the failures of the last moments to the log."""
+        self.tick()
         for connection in [each for each in self.connections if each.deadline < now]:
             connection.expire(now)
         failures, self._failures = self._failures, {}

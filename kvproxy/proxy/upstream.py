@@ -37,7 +37,11 @@ TUNNEL = 100
 
 
 class Exchange(Protocol):
-    """What a connection to a server needs of the request that it serves."""
+    """What a connection to a server needs of the request that it serves.
+
+    ``flags`` are those of the head scan; KEEP_ALIVE is not set while the request is still being
+    sent.
+    """
 
     flags: int
     sending: bool
@@ -73,13 +77,18 @@ class Exchange(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to a server."""
+    """One connection to a server.
+
+    ``descriptor`` is that of the socket while nothing is queued on it and it is not TLS, else -1:
+    only then may bytes be sent past the transport.
+    """
 
     __slots__ = (
         "_body",
         "_buffer",
         "_chunks",
         "_informational",
+        "_plain_descriptor",
         "_remaining",
         "_reusable",
         "_write_paused",
@@ -110,11 +119,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(0)
         self.write = self.transport.write
         plain = transport.get_extra_info("ssl_object") is None
-        self.descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
+        self._plain_descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
+        self.descriptor = self._plain_descriptor
 
     def send_request(self, data: bytes) -> None:
         """Send request bytes, queueing what the socket does not take."""
-        if self.descriptor >= 0 and not self._write_paused:
+        if self.descriptor >= 0:
             sent = send(self.descriptor, data)
             if sent is not None:
                 self.write(data[sent:])
@@ -143,12 +153,14 @@ class UpstreamConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Stop reading the request: the server does not take more."""
         self._write_paused = True
+        self.descriptor = -1
         if self.exchange is not None:
             self.exchange.server_writable(False)
 
     def resume_writing(self) -> None:
         """Read the request again."""
         self._write_paused = False
+        self.descriptor = self._plain_descriptor
         if self.exchange is not None:
             self.exchange.server_writable(True)
 
@@ -166,9 +178,6 @@ class UpstreamConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        if exchange.sending:
-            # The answer came before the request's end: neither connection can be used again.
-            exchange.flags &= ~KEEP_ALIVE
         result = scan_response(data, exchange.flags, exchange.clock.date)
         if result.__class__ is bytes:
             self.exchange = None

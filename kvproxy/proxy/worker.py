@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 from time import monotonic, perf_counter
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kvproxy.proxy")
 
 STATISTICS_SECONDS = 1.0
+DRAIN_SECONDS = 0.05
+"""How often a stopping worker looks for connections that it may close."""
+
 UPSTREAM_IDLE_SECONDS = 90.0
 """How long an unused connection to a server is kept (specification section 8.10)."""
 
@@ -193,7 +197,7 @@ class Worker:
                 listener.drain()
             if not any(listener.connections for listener in self._listeners.values()):
                 break
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(DRAIN_SECONDS)
         for listener in self._listeners.values():
             for connection in list(listener.connections):
                 connection.transport.abort()
@@ -223,6 +227,8 @@ async def serve(channel_descriptor: int) -> None:
     if not isinstance(message, Start):
         raise SystemExit(f"the first message must be Start, not {type(message).__name__}")
     configure_logging(message.settings.log_level)
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     gc.collect()
     gc.freeze()
     await Worker(message, channel).run()
