@@ -7,6 +7,7 @@ are those of Traefik 1.7 that concern active options.
 from __future__ import annotations
 
 import re
+from functools import cache
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -234,20 +235,23 @@ class Draft:
                 yield from self._given(value, here)
 
 
-_BY_PATH: dict[Path, Option] = {option.path: option for option in options()}
+@cache
+def _by_path() -> dict[Path, Option]:
+    return {option.path: option for option in options()}
 
 
 def _option(path: Path) -> Option:
     """Return the option of a path; names that the user chose are recognised by their parent."""
+    known = _by_path()
     pattern: Path = ()
     for part in path:
         exact = (*pattern, part)
-        pattern = exact if exact in _BY_PATH else (*pattern, ANY)
-        if pattern not in _BY_PATH and pattern[-1] == ANY:
-            parent = _BY_PATH.get(pattern[:-1])
+        pattern = exact if exact in known else (*pattern, ANY)
+        if pattern not in known and pattern[-1] == ANY:
+            parent = known.get(pattern[:-1])
             if parent is None:
                 break
             if parent.kind == "map of texts":
                 return parent
-    found = _BY_PATH.get(pattern)
-    return found if found is not None else _BY_PATH[pattern[:-1]]
+    found = known.get(pattern)
+    return found if found is not None else known[pattern[:-1]]

@@ -10,7 +10,7 @@ from msgspec import NODEFAULT, Struct, structs
 from kvproxy.model.activity import is_active, is_security
 from kvproxy.model.durations import format_duration
 from kvproxy.model.dynamic import Configuration
-from kvproxy.model.kinds import describe
+from kvproxy.model.kinds import describe, fields_of
 from kvproxy.model.static import StaticConfiguration
 
 SHORT_FLAGS = {"c": "configFile", "d": "debug", "g": "graceTimeOut", "l": "logLevel"}
@@ -62,7 +62,7 @@ def dynamic_options() -> tuple[Option, ...]:
 
 def _walk(section: type[Struct], path: tuple[str, ...], *, flags: bool) -> list[Option]:
     found: list[Option] = []
-    for field in structs.fields(section):
+    for field in fields_of(section):
         bare, extra, help_text = describe(field.type)
         here = (*path, field.encode_name)
         flag = flags and extra.get("flag", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from kvproxy.config.options import ANY, options
 from kvproxy.model.decode import SECTIONS
 from kvproxy.model.keytree import nest
 from kvproxy.model.problem import Problem
-from kvproxy.model.schema import INVALID, Report, Schema, Style, dotted
+from kvproxy.model.schema import INVALID, Decoder, Report, Schema, Style, dotted
 from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.toml import TomlError, read_toml
 
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 Path = tuple[str, ...]
 
-_FILE = Schema(Style(name="static file", plain=True)).decoder(StaticConfiguration)
-_ARGUMENTS = Schema(Style(name="arguments", text=True, plain=True)).decoder(StaticConfiguration)
-_STORE = Schema(
-    Style(name="static keys", text=True, plain=True, bare="nanoseconds", skip_empty=True)
-).decoder(StaticConfiguration)
+_STYLES: dict[Layer, Style] = {
+    "file": Style(name="static file", plain=True),
+    "argument": Style(name="arguments", text=True, plain=True),
+    "store": Style(name="static keys", text=True, plain=True, bare="nanoseconds", skip_empty=True),
+}
 _DYNAMIC_NAMES = frozenset((*SECTIONS, "alias"))
 
 
@@ -82,17 +83,17 @@ def load_settings(
         except TomlError as error:
             raise SettingsError([*problems, error.problem]) from None
         places["file"] = document.where
-        _add(layers, "file", _FILE, _static_part(document.data), document.where, problems)
+        _add(layers, "file", _static_part(document.data), document.where, problems)
 
     _decline(flags.declined, layers, flags.where, problems)
     for section in flags.resets:
         layers.forget(section)
-    _add(layers, "argument", _ARGUMENTS, flags.document, flags.where, problems)
+    _add(layers, "argument", flags.document, flags.where, problems)
 
     if key_values:
         store = _KeyValues(key_values)
         places["store"] = store.where
-        _add(layers, "store", _STORE, store.document, store.where, problems)
+        _add(layers, "store", store.document, store.where, problems)
 
     plain, sources = merged(layers)
 
@@ -119,6 +120,11 @@ def load_settings(
     )
 
 
+@cache
+def _decoder(layer: Layer) -> Decoder:
+    return Schema(_STYLES[layer]).decoder(StaticConfiguration)
+
+
 class _KeyValues:
     """The keys of a store as a document, and back to the keys."""
 
@@ -141,14 +147,15 @@ def _static_part(document: dict[str, Any]) -> dict[str, Any]:
 def _add(
     layers: Layers,
     layer: Layer,
-    decode: Callable[[Any, Path, str, Report], Any],
     document: dict[str, Any],
     where: Callable[[Path], str],
     problems: list[Problem],
 ) -> None:
     """Decode ``document`` as the settings of ``layer`` and put them above what is there."""
     report = Report(lambda path: where(path[1:]))
-    plain = decode(document, (), "", report)
+    if not document:
+        return
+    plain = _decoder(layer)(document, (), "", report)
     problems.extend(
         msgspec.structs.replace(problem, path=problem.path.removeprefix('"".'))
         for problem in report.problems

@@ -10,10 +10,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from msgspec import NODEFAULT, Struct, structs
+from msgspec import NODEFAULT, Struct
 
 from kvproxy.model.dynamic import Backend, Frontend
-from kvproxy.model.kinds import describe
+from kvproxy.model.kinds import describe, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,6 +115,17 @@ KNOWN_METHODS = ACTIVE_METHODS | {"drr"}
 """Balancing methods of the language."""
 
 
+def _sections(options: frozenset[str]) -> frozenset[str]:
+    """Return the names of the sections that ``options`` stand in."""
+    paths = [option.split(".") for option in options]
+    return frozenset(".".join(path[:length]) for path in paths for length in range(1, len(path)))
+
+
+_ACTIVE = ACTIVE_STATIC | ACTIVE_DYNAMIC
+_ACTIVE_SECTIONS = _sections(_ACTIVE)
+_SECURITY_SECTIONS = _sections(SECURITY_DYNAMIC)
+
+
 class InactiveOption(Struct, frozen=True):
     """An option that is used and not active: its path below the entry, and what that means."""
 
@@ -132,12 +143,7 @@ def is_active(path: Sequence[str]) -> bool:
 
     A section counts as active when something below it is.
     """
-    name = ".".join(path)
-    for options in (ACTIVE_STATIC, ACTIVE_DYNAMIC):
-        below = any(option.startswith(f"{name}.") for option in options)
-        if below or covered(path, options):
-            return True
-    return False
+    return ".".join(path) in _ACTIVE_SECTIONS or covered(path, _ACTIVE)
 
 
 def is_security(path: Sequence[str]) -> bool:
@@ -168,7 +174,7 @@ def _inspected(section: type[Struct], pattern: tuple[str, ...]) -> tuple[Any, ..
     The verdict is True or False (inactive: security or not), or None (look at what is below).
     """
     inspected: list[tuple[str, str, Any, bool | None]] = []
-    for option in structs.fields(section):
+    for option in fields_of(section):
         path = (*pattern, option.encode_name)
         if covered(path, ACTIVE_DYNAMIC):
             continue
@@ -176,10 +182,7 @@ def _inspected(section: type[Struct], pattern: tuple[str, ...]) -> tuple[Any, ..
         if default is NODEFAULT and option.default_factory is not NODEFAULT:
             default = option.default_factory()
         bare, _, _ = describe(option.type)
-        mixed = is_active(path) or any(
-            name.startswith(".".join(path) + ".") for name in SECURITY_DYNAMIC
-        )
-        nested = mixed and not covered(path, SECURITY_DYNAMIC)
+        nested = is_active(path) or ".".join(path) in _SECURITY_SECTIONS
         is_section = isinstance(bare, type) and issubclass(bare, Struct)
         if nested and (is_section or getattr(bare, "__origin__", None) is dict):
             inspected.append((option.name, option.encode_name, default, None))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from msgspec import structs
-
 from kvproxy.model.dynamic import (
     Backend,
     Configuration,
@@ -20,6 +18,7 @@ from kvproxy.model.dynamic import (
     Stickiness,
     TLSCertificate,
 )
+from kvproxy.model.kinds import fields_of
 from kvproxy.model.schema import ABSENT, INVALID, Path, Report, Schema, Style, kind_of
 from kvproxy.model.static import StaticConfiguration
 
@@ -59,7 +58,7 @@ _DECODERS = {
     for style, schema in _SCHEMAS.items()
     for section, kind in SECTIONS.items()
 }
-_STATIC_NAMES = {option.encode_name.lower() for option in structs.fields(StaticConfiguration)}
+_STATIC_NAMES = {option.encode_name.lower() for option in fields_of(StaticConfiguration)}
 
 
 def decode_entry(

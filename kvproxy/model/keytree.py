@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from kvproxy.model.decode import KEY_VALUE, SECTIONS
 from kvproxy.model.durations import format_duration
-from kvproxy.model.kinds import describe
+from kvproxy.model.kinds import describe, fields_of
 from kvproxy.model.problem import Problem
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _encode_struct(value: Struct, path: tuple[str, ...], keys: dict[str, str]) -
     before = len(keys)
     if kind in KEY_VALUE.switches:
         keys["/".join(path)] = "true"
-    for option in structs.fields(kind):
+    for option in fields_of(kind):
         content = getattr(value, option.name)
         default = overrides.get(option.name, option.default)
         if content == default and not option.required:

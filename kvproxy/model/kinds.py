@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 HIDDEN = "***"
 """What is shown instead of a secret."""
@@ -87,17 +88,17 @@ def describe(annotation: Any) -> tuple[Any, dict[str, Any], str]:
     return annotation, extra, description
 
 
-_SECRETS: dict[type, dict[str, str]] = {}
+@cache
+def fields_of(section: type[Struct]) -> tuple[structs.FieldInfo, ...]:
+    """Return the options of ``section``; resolving their types is costly, so once."""
+    return structs.fields(section)
 
 
+@cache
 def secret_options(section: type[Struct]) -> dict[str, str]:
     """Return the attributes of ``section`` that hold secrets: ``always`` or ``content``."""
-    known = _SECRETS.get(section)
-    if known is None:
-        hints = get_type_hints(section, include_extras=True)
-        found = {name: describe(hint)[1].get("secret", "") for name, hint in hints.items()}
-        known = _SECRETS[section] = {name: secret for name, secret in found.items() if secret}
-    return known
+    found = {field.name: describe(field.type)[1].get("secret") for field in fields_of(section)}
+    return {name: secret for name, secret in found.items() if secret}
 
 
 def hidden(value: Any, secret: str) -> Any:

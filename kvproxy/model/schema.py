@@ -11,10 +11,10 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, get_origin
 
-from msgspec import Struct, field, structs
+from msgspec import Struct, field
 
 from kvproxy.model.durations import NANOSECONDS, parse_duration
-from kvproxy.model.kinds import describe
+from kvproxy.model.kinds import describe, fields_of
 from kvproxy.model.problem import Problem, nearest_name
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Schema:
         folded: dict[str, str] = {}
         required: list[tuple[str, str]] = []
         overrides = {} if plain else dict(style.defaults.get(cls, {}))
-        for option in structs.fields(cls):
+        for option in fields_of(cls):
             target = option.encode_name if plain else option.name
             exact[option.encode_name] = (target, self.decoder(option.type))
             folded[option.encode_name.lower()] = option.encode_name

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kvproxy.config.options import dynamic_options, options
+from kvproxy.model.activity import (
+    ACTIVE_DYNAMIC,
+    ACTIVE_STATIC,
+    SECURITY_DYNAMIC,
+    SECURITY_STATIC,
+    inactive_options,
+)
+from kvproxy.model.dynamic import (
+    Auth,
+    Backend,
+    Buffering,
+    CircuitBreaker,
+    ErrorPage,
+    Frontend,
+    Headers,
+    HealthCheck,
+    LoadBalancer,
+    MaxConn,
+    PassTLSClientCert,
+    RateLimit,
+    Redirect,
+    ResponseForwarding,
+    Route,
+    Server,
+    Stickiness,
+    WhiteList,
+)
+
+FRONTENDS: list[tuple[dict[str, Any], list[tuple[str, bool]]]] = [
+    ({}, []),
+    (
+        {
+            "routes": {"r": Route(rule="x")},
+            "entry_points": ("a",),
+            "priority": 3,
+            "pass_host_header": True,
+        },
+        [],
+    ),
+    ({"auth": Auth()}, [("auth", True)]),
+    ({"basic_auth": ("u:h",)}, [("basicAuth", True)]),
+    ({"white_list": WhiteList()}, [("whiteList", True)]),
+    ({"whitelist_source_range": ("::1",)}, [("whitelistSourceRange", True)]),
+    ({"rate_limit": RateLimit()}, [("ratelimit", True)]),
+    ({"pass_tls_cert": True}, [("passTLSCert", True)]),
+    ({"pass_tls_client_cert": PassTLSClientCert()}, [("passTLSClientCert", True)]),
+    ({"redirect": Redirect()}, [("redirect", True)]),
+    ({"errors": {"e": ErrorPage()}}, [("errors", False)]),
+    ({"headers": Headers()}, []),
+    (
+        {"headers": Headers(custom_request_headers={"a": "b"})},
+        [("headers.customRequestHeaders", False)],
+    ),
+    (
+        {"headers": Headers(frame_deny=True, sts_seconds=3, is_development=True)},
+        [
+            ("headers.stsSeconds", True),
+            ("headers.frameDeny", True),
+            ("headers.isDevelopment", False),
+        ],
+    ),
+]
+
+BACKENDS: list[tuple[dict[str, Any], list[tuple[str, bool]]]] = [
+    ({}, []),
+    ({"servers": {"s": Server(url="u", weight=3)}}, []),
+    ({"servers": {"s": Server(url="u", tags=("a",))}}, [("servers.s.tags", False)]),
+    ({"load_balancer": LoadBalancer(method="WRR")}, []),
+    ({"load_balancer": LoadBalancer(method="nonsense")}, []),
+    ({"load_balancer": LoadBalancer(method="Drr")}, [("loadBalancer.method", False)]),
+    ({"load_balancer": LoadBalancer(sticky=True)}, [("loadBalancer.sticky", False)]),
+    (
+        {"load_balancer": LoadBalancer(stickiness=Stickiness())},
+        [("loadBalancer.stickiness", False)],
+    ),
+    ({"max_conn": MaxConn(amount=3)}, [("maxConn", True)]),
+    ({"circuit_breaker": CircuitBreaker()}, [("circuitBreaker", False)]),
+    ({"health_check": HealthCheck()}, [("healthCheck", False)]),
+    ({"buffering": Buffering()}, [("buffering", False)]),
+    ({"response_forwarding": ResponseForwarding()}, [("responseForwarding", False)]),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), FRONTENDS, ids=[str(row[1]) for row in FRONTENDS])
+def test_frontend(given: dict[str, Any], expected: list[tuple[str, bool]]) -> None:
+    found = inactive_options(Frontend(backend="b", **given))
+    assert [(each.option, each.security) for each in found] == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), BACKENDS, ids=[str(row[1]) for row in BACKENDS])
+def test_backend(given: dict[str, Any], expected: list[tuple[str, bool]]) -> None:
+    found = inactive_options(Backend(**given))
+    assert [(each.option, each.security) for each in found] == expected
+
+
+def test_every_name_in_the_lists_is_an_option() -> None:
+    known = {".".join(option.path) for option in (*options(), *dynamic_options())}
+    listed = ACTIVE_STATIC | SECURITY_STATIC | ACTIVE_DYNAMIC | SECURITY_DYNAMIC
+    assert listed <= known
+    assert not (ACTIVE_STATIC | ACTIVE_DYNAMIC) & (SECURITY_STATIC | SECURITY_DYNAMIC)
