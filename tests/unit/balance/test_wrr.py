@@ -46,4 +46,6 @@ def test_each_cycle_follows_the_weights(weights: list[int]) -> None:
     cycle = sum(weights) // gcd(*weights)
     for _ in range(2):
         chosen = list(islice(iter(rotation.next, None), cycle))
-        assert [chosen.count(position) * gcd(*weights) for position in range(len(weights))] == weights
+        assert [
+            chosen.count(position) * gcd(*weights) for position in range(len(weights))
+        ] == weights

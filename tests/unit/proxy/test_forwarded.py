@@ -14,7 +14,7 @@ LINES_TLS = ForwardedLines(b"10.0.0.9", b"https", b"edge")
 def parsed(lines: bytes) -> dict[bytes, bytes]:
     pairs = [line.split(b": ", 1) for line in lines.split(b"\r\n") if line]
     assert len({name for name, _ in pairs}) == len(pairs)
-    return {name: value for name, value in pairs}
+    return dict(pairs)
 
 
 def test_nothing_sent_by_the_client() -> None:
@@ -45,8 +45,18 @@ def test_port(host: bytes, port: bytes) -> None:
 
 
 MERGED = {
-    "W07-proto-decides-port": (b"plain", {b"x-forwarded-proto": [b"https"]}, b"X-Forwarded-Port", b"443"),
-    "W08-port-of-host": (b"plain:8443", {b"x-forwarded-proto": [b"https"]}, b"X-Forwarded-Port", b"8443"),
+    "W07-proto-decides-port": (
+        b"plain",
+        {b"x-forwarded-proto": [b"https"]},
+        b"X-Forwarded-Port",
+        b"443",
+    ),
+    "W08-port-of-host": (
+        b"plain:8443",
+        {b"x-forwarded-proto": [b"https"]},
+        b"X-Forwarded-Port",
+        b"8443",
+    ),
     "W09-chain": (
         b"h",
         {b"x-forwarded-for": [b"1.1.1.1", b"2.2.2.2"]},
