@@ -129,8 +129,29 @@ def main() -> None:
         counted = scenarios.reload_errors(*((100, 5) if quick else (1_000, 30)))
         parts += [
             "## Reloads under load\n",
+            "Two workers, 1,000 frontends, 64 keep-alive connections at full speed and open "
+            "WebSockets.\n",
             table(
-                ["changes", "requests", "failed"], [[f"{value:,}" for value in counted.values()]]
+                [
+                    "changes",
+                    "requests",
+                    "failed",
+                    "WebSockets",
+                    "dropped",
+                    "MB after 100",
+                    "MB at end",
+                ],
+                [
+                    [
+                        f"{counted.changes:,}",
+                        f"{counted.requests:,}",
+                        str(counted.failed),
+                        str(counted.tunnels),
+                        str(counted.dropped),
+                        f"{counted.memory_after_100 / 1e6:.1f}",
+                        f"{counted.memory_at_end / 1e6:.1f}",
+                    ]
+                ],
             ),
         ]
     if "memory" in arguments.only:

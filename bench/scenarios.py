@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from bench import load, machine
 from bench.peers import HOST, Peer, all_peers, backend_command, pinned
+from bench.tunnels import EchoServer, Tunnel
 from bench.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -322,28 +323,72 @@ def one_poller_a_worker(edge: Edge) -> list[load.Poller]:
     return list(chosen.values())
 
 
-def reload_errors(changes: int, seconds: float) -> dict[str, int]:
-    """Count failed requests of a keep-alive load while the configuration changes all the time."""
+@dataclass
+class ReloadCounts:
+    """What clients saw while the configuration changed, and what the workers' memory did."""
+
+    changes: int
+    requests: int
+    failed: int
+    tunnels: int
+    dropped: int
+    memory_after_100: int
+    memory_at_end: int
+
+
+def reload_errors(changes: int, seconds: float) -> ReloadCounts:
+    """Count failed requests and cut WebSockets while the configuration changes all the time."""
+    echo = EchoServer()
     with (
         tempfile.TemporaryDirectory() as temporary,
         backend(Path(temporary), 2) as ports,
         Edge(Path(temporary), 1000, ports, workers=2) as edge,
         StoreWriter(edge.database) as writer,
     ):
+        writer.put("kvproxy/backends/echo/servers/one/url", f"http://127.0.0.1:{echo.port}")
+        writer.put("kvproxy/frontends/echo/routes/r/rule", "Host:echo.localhost")
+        writer.put("kvproxy/frontends/echo/backend", "echo")
+        tunnels = open_tunnels(edge.port, 100)
         command = ["wrk", "-t1", "-c64", f"-d{round(seconds)}s", "-H", f"Host: {HOST}"]
         command.append(f"http://127.0.0.1:{edge.port}/hello")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as generator:
+            memory = 0
             for number in range(changes):
                 writer.put("kvproxy/frontends/bench/backend", f"b{(number + 1) % 2}")
                 time.sleep(seconds * 0.9 / changes)
+                if number == 100:
+                    memory = machine.memory_bytes(edge.workers())
             text = generator.communicate(timeout=seconds + 30)[0]
+        at_end = machine.memory_bytes(edge.workers())
+        dropped = sum(not tunnel.alive(b"still here") for tunnel in tunnels)
+        for tunnel in tunnels:
+            tunnel.close()
     done = re.search(r"(\d+) requests in", text)
-    failed = 0
-    for found in re.finditer(r"(?:Socket errors: (.*)|Non-2xx or 3xx responses: (\d+))", text):
-        failed += sum(map(int, re.findall(r"\d+", found[0])[-4:])) if found[1] else int(found[2])
-    result = {"changes": changes, "requests": int(done[1]) if done else 0, "failed": failed}
-    say(f"  {result['changes']} changes, {result['requests']} requests, {result['failed']} failed")
-    return result
+    socket_errors = re.search(
+        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text
+    )
+    statuses = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    failed = sum(map(int, socket_errors.groups())) if socket_errors else 0
+    failed += int(statuses[1]) if statuses else 0
+    counts = ReloadCounts(
+        changes, int(done[1]) if done else 0, failed, len(tunnels), dropped, memory, at_end
+    )
+    say(f"  {counts}")
+    return counts
+
+
+def open_tunnels(port: int, count: int) -> list[Tunnel]:
+    """Open WebSockets, waiting for their route to be live."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            first = Tunnel(port, "echo.localhost")
+            break
+        except ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+    return [first] + [Tunnel(port, "echo.localhost") for _ in range(count - 1)]
 
 
 def idle_memory(connections: int) -> float:
