@@ -30,10 +30,13 @@ KNOWN_METHODS = frozenset(
 
 
 class Parsed:
-    """What llhttp makes of a request."""
+    """What llhttp makes of a request: of the first one, when several follow each other."""
 
     def __init__(self, data: bytes) -> None:
+        self.method = b""
         self.target = b""
+        self.version = ""
+        self.keep_alive = False
         self.headers: list[tuple[bytes, bytes]] = []
         self.head_complete = False
         self.complete = False
@@ -51,29 +54,23 @@ class Parsed:
         except httptools.HttpParserError:
             self.refused = True
 
-    @property
-    def method(self) -> bytes:
-        return self._parser.get_method()
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._parser.should_keep_alive()
-
-    @property
-    def version(self) -> str:
-        return self._parser.get_http_version()
-
     def values(self, name: bytes) -> list[bytes]:
-        return [value.strip(b" \t") for key, value in self.headers if key.lower() == name]
+        return [value for key, value in self.headers if key.lower() == name]
 
     def on_url(self, url: bytes) -> None:
-        self.target += url
+        if not self.head_complete:
+            self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value.strip(b" \t")))
+        if not self.head_complete:
+            self.headers.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        self.head_complete = True
+        if not self.head_complete:
+            self.head_complete = True
+            self.method = self._parser.get_method()
+            self.version = self._parser.get_http_version()
+            self.keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -243,7 +240,8 @@ def compare_accepted(data: bytes) -> bool:
             spelled = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
         assert target == spelled
         assert original.headers == fields_of(data[: end - 2].lstrip(b"\r\n"))
-        if flags & KEEP_ALIVE:
+        # To llhttp, Proxy-Connection is another Connection.
+        if flags & KEEP_ALIVE and not original.values(b"proxy-connection"):
             assert original.keep_alive
     if method not in KNOWN_METHODS:
         head = b"POST" + head[len(method) :]
