@@ -23,13 +23,16 @@ from kvproxy.routing.shadow import shadowed
 from kvproxy.rules.parser import parse_rules
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 
     from kvproxy.control.generation import Generation
     from kvproxy.control.sources import Opener
     from kvproxy.model.messages import FrontendEntry
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.routing.linear import RouteKey
+
+EntryName = tuple[str, str]
+"""Section and name of an entry."""
 
 READ_SECONDS = 20.0
 """How long a provider may take to say what it has."""
@@ -57,10 +60,13 @@ def read_providers(settings: StaticConfiguration) -> Reading:
     generation = pipeline.generation
     notices = [(each.provider, each.problem) for each in pipeline.problems()]
     notices += unreachable(generation.frontends.values(), settings)
+    entries = {("frontends", name) for _, name in generation.frontends}
+    entries |= {("backends", name) for _, name in generation.backends}
+    entries |= {problem.entry for _, problem in notices if problem.entry is not None}
     return Reading(
         generation,
         tuple(opener.name for opener in openers),
-        tuple(_located(provider, problem, settings) for provider, problem in notices),
+        tuple(_located(provider, problem, settings, entries) for provider, problem in notices),
     )
 
 
@@ -120,19 +126,27 @@ async def _first_event(opener: Opener) -> Snapshot | Failure:
     return Failure(provider=opener.name, problems=(problem,), failed_at=time.time())
 
 
-def _located(provider: str, problem: Problem, settings: StaticConfiguration) -> Problem:
+def _located(
+    provider: str, problem: Problem, settings: StaticConfiguration, entries: Collection[EntryName]
+) -> Problem:
     """Add the file and line, or the key, to a problem that only has the path of an option."""
     if problem.where or not problem.path:
         return problem
-    if problem.entry is not None and problem.path.startswith(".".join(problem.entry)):
-        rest = problem.path[len(".".join(problem.entry)) :].strip(".")
-        path = (*problem.entry, *(rest.split(".") if rest else ()))
-    else:
-        path = tuple(problem.path.split("."))
+    path = _split(problem.path, entries)
     if provider == "file":
         return replace(problem, where=_place_in_files(path, settings))
     prefix = getattr(getattr(settings, provider, None), "prefix", "")
     return replace(problem, where="/".join([prefix.strip("/"), *path]) if prefix else provider)
+
+
+def _split(dotted: str, entries: Collection[EntryName]) -> list[str]:
+    """Split a dotted path; names of entries may hold dots themselves."""
+    section, *parts = dotted.split(".")
+    for length in range(len(parts), 1, -1):
+        name = ".".join(parts[:length])
+        if (section, name) in entries:
+            return [section, name, *parts[length:]]
+    return [section, *parts]
 
 
 def _place_in_files(path: Sequence[str], settings: StaticConfiguration) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from kvproxy.cli.output import count, fail, output_option, print_json
+from kvproxy.cli.output import count, output_option, print_json
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.supervisor_client import ask
 from kvproxy.control.status import Status
@@ -149,5 +149,8 @@ def _wanted(wait: str) -> dict[str, Any]:
         return {"generation": int(wait)}
     provider, equals, revision = wait.partition("=")
     if not equals or not provider or not revision:
-        fail(f"`{wait}`; expected a generation such as 12, or a revision such as embedded=5")
+        raise click.BadParameter(
+            f"`{wait}`; expected a generation such as 12, or a revision such as embedded=5",
+            param_hint="--wait",
+        )
     return {"provider": provider, "revision": revision}
