@@ -131,7 +131,11 @@ class HostMatcher(Matcher):
                 context.warnings.append("`Host`: an empty name matches nothing")
                 continue
             host = configured_host(value)
-            if b":" in host and canonical_address(host) == host and not _is_address(host):
+            if not value.isascii():
+                context.warnings.append(
+                    f"`Host`: clients send `{value}` as `{_to_ascii(value)}`: write it so"
+                )
+            if b":" in host and not _is_address(host):
                 context.warnings.append(
                     f"`Host`: `{value}` matches nothing: a name is compared without port, "
                     "and `::` cannot be written in a rule (write the address in full)"
@@ -156,6 +160,13 @@ def configured_host(value: str) -> bytes:
     if host.startswith(b"[") and host.endswith(b"]"):
         host = host[1:-1]
     return canonical_address(host)
+
+
+def _to_ascii(name: str) -> str:
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        return "xn--..."
 
 
 def _is_address(host: bytes) -> bool:
