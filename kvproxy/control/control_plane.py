@@ -38,13 +38,18 @@ class ControlPlane:
         openers: Sequence[Opener],
         directory: Path,
         serve: Callable[[Generation], None],
+        heard: Callable[[], None],
     ) -> None:
-        """``directory``: where the journal is. ``serve`` is called inside the event loop."""
+        """``directory``: where the journal is. ``heard`` is called after each word of a provider.
+
+        Both functions are called inside the event loop.
+        """
         self._settings = settings
         self._runners = {opener.name: SourceRunner(opener, self._offer) for opener in openers}
         self._directory = directory
         self._journal: Journal | None = None
         self._serve = serve
+        self._heard = heard
         self._pipeline: Pipeline | None = None
         self._decided = False
         self._restored = False
@@ -146,6 +151,7 @@ class ControlPlane:
         if not self._silent:
             self._all_spoke.set()
         self._take(outcome)
+        self._heard()
 
     def _tick(self) -> None:
         self._timer = None

@@ -67,9 +67,10 @@ class ControlServer:
 
     def close(self) -> None:
         """Close the socket, and remove the file unless it is another supervisor's by now."""
-        if self._server is None:
+        server, self._server = self._server, None
+        if server is None:
             return
-        self._server.close()
+        server.close()
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(FileNotFoundError):

@@ -104,7 +104,7 @@ class Fleet:
             worker.serve(generation)
             if first:
                 self._listen(worker, worker.slot)
-        self._notify()
+        self.notify()
 
     @property
     def live(self) -> bool:
@@ -115,8 +115,13 @@ class Fleet:
         )
 
     async def changed(self) -> None:
-        """Wait until something happened that `live` or `status` may show."""
+        """Wait until something happened that `live` or `status` may show, or for `notify`."""
         await self._changed.wait()
+
+    def notify(self) -> None:
+        """Wake everybody who waits in `changed`."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def wait_live(self) -> None:
         """Wait until every worker serves the newest generation; set a deadline around it."""
@@ -196,7 +201,7 @@ class Fleet:
         )
 
     def _note_progress(self) -> None:
-        self._notify()
+        self.notify()
         if self.live and self.generation and self._announced != self.generation.number:
             self._announced = self.generation.number
             _logger.info(
@@ -208,11 +213,6 @@ class Fleet:
                     seconds=monotonic() - self._served_at,
                 ),
             )
-
-    def _notify(self) -> None:
-        """Wake everybody who waits in `changed`."""
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     def _encode(self, base: Generation | None, target: Generation) -> Sequence[bytes]:
         """Encode the way from ``base`` to ``target``, once for all workers."""
@@ -268,7 +268,7 @@ class Fleet:
         self._records.remove(worker.pid)
         ended = msgspec.structs.replace(worker.statistics, connections=0)
         self._ended = _add(self._ended, ended)
-        self._notify()
+        self.notify()
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _lend(self, slot: int) -> None:

@@ -145,7 +145,7 @@ class Supervisor:
         for name, addresses in self._addresses.items():
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
         self._fleet = Fleet(settings, self._sockets, self._records, socket.gethostname())
-        self._plane = ControlPlane(settings, openers, path, self._serve)
+        self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify)
         self._control = ControlServer(
             self._directory.control_socket,
             {"status": self._answer_status, "wait": self._answer_wait, "confirm": self._confirm},
@@ -268,11 +268,10 @@ class Supervisor:
     async def _stop(self) -> None:
         """Let workers finish, release everything."""
         self._state = "stopping"
-        if self._handing_over is not None and not self._handed_over:
-            self._handing_over.cancel()
+        if self._handing_over is not None:
+            if not self._handed_over:
+                self._handing_over.cancel()
             await asyncio.wait([self._handing_over])
-        if not self._handed_over:
-            await self._plane.close()
         life_cycle = self._settings.life_cycle
         accept = 0.0 if self._handed_over else life_cycle.request_accept_grace_timeout
         if accept > 0:
@@ -284,6 +283,8 @@ class Supervisor:
         # descriptors keep the addresses open, so that these close when workers stop accepting.
         await asyncio.sleep(0)
         sockets.close_all(self._sockets)
+        if not self._handed_over:
+            await self._plane.close()
         await stopping
         self._control.close()
         for task in self._background:
@@ -330,6 +331,7 @@ class Supervisor:
         self._control.close()
         await successor.leave_to()
         _logger.info("handed over, finishing %s", pairs(successor=successor.pid))
+        self._state = "stopping"
         self._stop_wanted.set()
 
     # --- control socket
