@@ -42,11 +42,11 @@ class Draft:
     def __init__(
         self,
         document: dict[str, Any],
-        sources: Mapping[Path, Layer],
+        sources: dict[Path, Layer],
         where: Callable[[Path], str],
         configuration_file: str | None,
     ) -> None:
-        """Take over ``document``, which is changed in place."""
+        """Take over ``document`` and ``sources``, which are changed in place."""
         self.document = document
         self.sources = sources
         self.problems: list[Problem] = []
@@ -77,6 +77,7 @@ class Draft:
     def complete(self) -> None:
         """Apply the fix-ups and run the checks."""
         self._deprecated()
+        self._first_entry_point()
         self._web()
         self._inactive()
         self._log_level()
@@ -105,14 +106,32 @@ class Draft:
             self.add(("web",), f"is deprecated and ignored, because of {others[0]}", fatal=False)
             return
         self.add(("web",), "is deprecated; used as api, ping and metrics", fatal=False)
-        self.document["ping"] = {}
-        points = self.document.setdefault("entryPoints", {})
-        if INTERNAL_ENTRY_POINT not in points:
-            points[INTERNAL_ENTRY_POINT] = {"address": web.get("address", INTERNAL_ADDRESS)}
-        if web.get("auth"):
-            points[INTERNAL_ENTRY_POINT]["auth"] = web["auth"]
+        del self.document["web"]
+        self._section("ping", {})
+        self._section("api", {"statistics": web["statistics"]} if "statistics" in web else {})
+        if "metrics" in web:
+            self._section("metrics", web["metrics"])
+        point = self.document["entryPoints"].setdefault(INTERNAL_ENTRY_POINT, {})
+        point.setdefault("address", web.get("address", INTERNAL_ADDRESS))
+        if "auth" in web:
+            point["auth"] = web["auth"]
+            self.sources["entryPoints", INTERNAL_ENTRY_POINT] = self.sources["web",]
+        for name in ("path", "certFile"):
+            if web.get(name):
+                self.add(("web", name), "has no effect", fatal=False)
         if web.get("debug"):
             self.document["debug"] = True
+
+    def _section(self, name: str, content: dict[str, Any]) -> None:
+        """Add a section that `web` stands for."""
+        self.document[name] = content
+        self.sources[(name,)] = self.sources["web",]
+
+    def _first_entry_point(self) -> None:
+        points = self.document.setdefault("entryPoints", {})
+        if not points:
+            points["http"] = {"address": ":80"}
+            self.document["defaultEntryPoints"] = ["http"]
 
     def _log_level(self) -> None:
         level = self.document.get("logLevel", "").upper()
@@ -132,10 +151,7 @@ class Draft:
             )
 
     def _entry_points(self) -> None:
-        points: dict[str, dict[str, Any]] = self.document.setdefault("entryPoints", {})
-        if not points:
-            points["http"] = {"address": ":80"}
-            self.document["defaultEntryPoints"] = ["http"]
+        points: dict[str, dict[str, Any]] = self.document["entryPoints"]
         self._internal_entry_point(points)
         addresses: dict[str, str] = {}
         for name, point in points.items():

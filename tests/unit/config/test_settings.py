@@ -1,0 +1,589 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec import Struct
+
+from kvproxy.config.settings import Settings, SettingsError, load_settings
+from kvproxy.model.static import (
+    EntryPoint,
+    ForwardedHeaders,
+    LifeCycle,
+    Ping,
+    Retry,
+    StaticConfiguration,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Everybody = ForwardedHeaders(insecure=True)
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    monkeypatch.chdir(tmp_path)
+    return Load(tmp_path)
+
+
+class Load:
+    """Loads settings from a file's text, arguments and keys."""
+
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / "kvproxy.toml"
+
+    def __call__(
+        self, file: str = "", arguments: Sequence[str] = (), keys: dict[str, str] | None = None
+    ) -> Settings:
+        if file:
+            self.file.write_text(file)
+        return load_settings(arguments, environment={}, key_values=keys)
+
+    def problems(self, *sources: Any, **named: Any) -> list[str]:
+        try:
+            found = self(*sources, **named).problems
+            assert not any(problem.fatal for problem in found)
+        except SettingsError as error:
+            found = error.problems
+            assert any(problem.fatal for problem in found)
+            assert str(found[[problem.fatal for problem in found].index(True)]) in str(error)
+        return [
+            ("fatal " if problem.fatal else "warning ")
+            + str(problem).replace(str(self.file), "kvproxy.toml")
+            for problem in found
+        ]
+
+
+def option(static: StaticConfiguration, path: str) -> Any:
+    value: Any = static
+    for part in path.split("."):
+        value = getattr(value, part) if isinstance(value, Struct) else value[part]
+    return value
+
+
+# For each type of option: attribute, name, default; for each layer: how it is said, what comes out.
+FileRow = tuple[str, Any]
+ArgumentRow = tuple[list[str], Any]
+StoreRow = tuple[dict[str, str], Any]
+TYPES: dict[str, tuple[str, str, Any, FileRow, ArgumentRow, StoreRow]] = {
+    "text": (
+        "log_level", "logLevel", "INFO",
+        ('logLevel = "error"', "ERROR"),
+        (["--logLevel=warn"], "WARN"),
+        ({"loglevel": "debug"}, "DEBUG"),
+    ),
+    "boolean": (
+        "keep_trailing_slash", "keepTrailingSlash", False,
+        ("keepTrailingSlash = true", True),
+        (["--keepTrailingSlash=false"], False),
+        ({"keeptrailingslash": "T"}, True),
+    ),
+    "whole number": (
+        "max_idle_conns_per_host", "maxIdleConnsPerHost", 200,
+        ("maxIdleConnsPerHost = 1", 1),
+        (["--maxidleconnsperhost", "2"], 2),
+        ({"maxidleconnsperhost": "3"}, 3),
+    ),
+    "duration": (
+        "providers_throttle_duration", "providersThrottleDuration", 0.0,
+        ('providersThrottleDuration = "1m30s"', 90.0),
+        (["--providersThrottleDuration=2"], 2.0),
+        ({"providersthrottleduration": "3000000000"}, 3.0),
+    ),
+    "duration in another spelling": (
+        "forwarding_timeouts.dial_timeout", "forwardingTimeouts.dialTimeout", 30.0,
+        ("[forwardingTimeouts]\ndialTimeout = 1", 1.0),
+        (["--forwardingTimeouts.dialTimeout=2s"], 2.0),
+        ({"forwardingtimeouts/dialtimeout": "3s"}, 3.0),
+    ),
+    "list": (
+        "constraints", "constraints", (),
+        ('constraints = ["tag==a", "tag==b"]', ("tag==a", "tag==b")),
+        (["--constraints=tag==c,tag==d", "--constraints=tag==e"], ("tag==c", "tag==d", "tag==e")),
+        ({"constraints/0": "tag==f"}, ("tag==f",)),
+    ),
+    "list by commas in keys": (
+        "root_cas", "rootCAs", (),
+        ('rootCAs = ["/a"]', ("/a",)),
+        (["--rootCAs=/b,/c"], ("/b", "/c")),
+        ({"rootcas": "/d,/e"}, ("/d", "/e")),
+    ),
+    "map": (
+        "access_log.fields.names", "accessLog.fields.names.A", None,
+        ("[accessLog.fields.names]\nA = \"file\"", {"A": "file"}),
+        (["--accessLog.fields.names=A=argument"], {"A": "argument"}),
+        ({"accesslog/fields/names/A": "store"}, {"A": "store"}),
+    ),
+    "option of a section": (
+        "life_cycle.grace_time_out", "lifeCycle.graceTimeOut", 10.0,
+        ("[lifecycle]\ngracetimeout = 1", 1.0),
+        (["--lifecycle.gracetimeout=2"], 2.0),
+        ({"lifecycle/gracetimeout": "3000000000"}, 3.0),
+    ),
+    "address of an entry point": (
+        "entry_points.http.address", "entryPoints.http.address", ":80",
+        ("[entryPoints.http]\naddress = \":1\"", ":1"),
+        (["--entryPoints=Name:http Address::2"], ":2"),
+        ({"entrypoints/http/address": ":3"}, ":3"),
+    ),
+}  # fmt: skip
+
+PAIRS = [
+    (kind, lower, higher)
+    for kind in TYPES
+    for lower, higher in [
+        ("default", "default"), ("default", "file"), ("default", "argument"), ("default", "store"),
+        ("file", "argument"), ("file", "store"), ("argument", "store"),
+    ]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "lower", "higher"), PAIRS, ids=[f"{kind}: {low} < {high}" for kind, low, high in PAIRS]
+)
+def test_higher_layer_wins(load: Load, kind: str, lower: str, higher: str) -> None:
+    path, name, default, file, arguments, keys = TYPES[kind]
+    given = {lower, higher}
+    settings = load(
+        file[0] if "file" in given else "",
+        arguments[0] if "argument" in given else (),
+        keys[0] if "store" in given else None,
+    )
+    expected = {"default": default, "file": file[1], "argument": arguments[1], "store": keys[1]}
+    if expected[higher] is None:
+        assert settings.static.access_log is None
+        assert name not in settings.sources
+        return
+    assert option(settings.static, path) == expected[higher]
+    if higher != "default" or name in settings.sources:
+        assert settings.sources[name] == higher
+
+
+def test_all_layers_together(load: Load) -> None:
+    settings = load(
+        'logLevel = "ERROR"\nworkers = 1\nmaxHeaders = 9\n[lifeCycle]\ngraceTimeOut = 1\n',
+        ["--workers=2", "--maxHeaderBytes=2048", "--lifeCycle.requestAcceptGraceTimeout=2"],
+        {"maxheaderbytes": "4096", "maxheaders": "", "frontends/f/backend": "b", "alias": "x"},
+    )
+    static = settings.static
+    assert (static.log_level, static.workers) == ("ERROR", 2)
+    assert (static.max_header_bytes, static.max_headers) == (4096, 9)
+    assert static.life_cycle == LifeCycle(request_accept_grace_timeout=2.0, grace_time_out=1.0)
+    assert settings.problems == ()
+    assert {name: settings.sources[name] for name in ("logLevel", "workers", "maxHeaderBytes")} == {
+        "logLevel": "file",
+        "workers": "argument",
+        "maxHeaderBytes": "store",
+    }
+    assert settings.sources["insecureSkipVerify"] == "default"
+    assert "docker.endpoint" not in settings.sources
+    assert settings.configuration_file == str(load.file) == static.config_file
+
+
+COMBINED: list[tuple[str, str, list[str], dict[str, str], dict[str, EntryPoint]]] = [
+    ("none", "", [], {}, {"http": EntryPoint(address=":80", forwarded_headers=Everybody)}),
+    (
+        "united by name",
+        '[entryPoints.a]\naddress = ":1"\n',
+        ["--entryPoints=Name:b Address::2"],
+        {"entrypoints/c/address": ":3"},
+        {
+            name: EntryPoint(address=address, forwarded_headers=Everybody)
+            for name, address in (("a", ":1"), ("b", ":2"), ("c", ":3"))
+        },
+    ),
+    (
+        "argument replaces the whole entry",
+        '[entryPoints.a]\naddress = ":1"\n[entryPoints.a.forwardedHeaders]\ninsecure = false\n',
+        ["--entryPoints=Name:a Address::2"],
+        {},
+        {"a": EntryPoint(address=":2", forwarded_headers=Everybody)},
+    ),
+    (
+        "last argument of a name counts",
+        "",
+        ["--entryPoints=Name:a Address::1 Compress:true", "--entryPoints=Name:a Address::2"],
+        {},
+        {"a": EntryPoint(address=":2", forwarded_headers=Everybody)},
+    ),
+    (
+        "key overlays one option",
+        '[entryPoints.a]\naddress = ":1"\n[entryPoints.a.forwardedHeaders]\n'
+        'trustedIPs = ["10.0.0.0/8"]\n',
+        [],
+        {"entrypoints/a/address": ":2"},
+        {
+            "a": EntryPoint(
+                address=":2", forwarded_headers=ForwardedHeaders(trusted_ips=("10.0.0.0/8",))
+            )
+        },
+    ),
+    (
+        "trusted addresses by argument",
+        "",
+        ["--entryPoints=Name:a Address:[::1]:1 ForwardedHeaders.TrustedIPs:10.0.0.3/24,::1"],
+        {},
+        {
+            "a": EntryPoint(
+                address="[::1]:1",
+                forwarded_headers=ForwardedHeaders(trusted_ips=("10.0.0.3/24", "::1")),
+            )
+        },
+    ),
+    (
+        "names keep their case",
+        '[entryPoints.A]\naddress = ":1"\n',
+        [],
+        {"entrypoints/a/address": ":2"},
+        {
+            "A": EntryPoint(address=":1", forwarded_headers=Everybody),
+            "a": EntryPoint(address=":2", forwarded_headers=Everybody),
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "keys", "expected"),
+    [row[1:] for row in COMBINED],
+    ids=[row[0] for row in COMBINED],
+)
+def test_entry_points(
+    load: Load,
+    file: str,
+    arguments: list[str],
+    keys: dict[str, str],
+    expected: dict[str, EntryPoint],
+) -> None:
+    assert load(file, arguments, keys).static.entry_points == expected
+
+
+SECTION_ROWS: list[tuple[str, str, list[str], dict[str, str], Any, Any]] = [
+    ("absent", "", [], {}, None, None),
+    ("file", "[ping]\n[retry]\nattempts = 3\n", [], {}, Ping(), Retry(attempts=3)),
+    ("bare flag resets", "[retry]\nattempts = 3\n", ["--retry"], {}, None, Retry()),
+    ("flag of a leaf keeps the rest", "[retry]\nattempts = 3\n", ["--ping.entryPoint=http"], {},
+     Ping(entry_point="http"), Retry(attempts=3)),
+    ("flag and its leaf", "[retry]\nattempts = 3\n", ["--retry", "--retry.attempts=4"], {}, None,
+     Retry(attempts=4)),
+    ("false does not remove", "[retry]\nattempts = 3\n", ["--retry=false"], {}, None,
+     Retry(attempts=3)),
+    ("key makes a section with the usual defaults", "", [], {"ping/entrypoint": ""}, Ping(), None),
+    ("marker of a section", "", [], {"retry/": "", "retry/attempts": "0"}, None, Retry()),
+    ("key overlays", "[retry]\nattempts = 3\n", [], {"retry/attempts": "5"}, None,
+     Retry(attempts=5)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "keys", "ping", "retry"),
+    [row[1:] for row in SECTION_ROWS],
+    ids=[row[0] for row in SECTION_ROWS],
+)
+def test_sections(
+    load: Load, file: str, arguments: list[str], keys: dict[str, str], ping: Any, retry: Any
+) -> None:
+    static = load(file, arguments, keys).static
+    assert (static.ping, static.retry) == (ping, retry)
+
+
+PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
+    (
+        "unknown key of the file",
+        {"file": 'logLevl = "x"\n[entryPoints.http]\naddress = ":1"\nadress = ":2"\n'},
+        [
+            "warning kvproxy.toml:1: logLevl: unknown option; did you mean `logLevel`?",
+            "warning kvproxy.toml:4: entryPoints.http.adress: unknown option; "
+            "did you mean `address`?",
+        ],
+    ),
+    (
+        "wrong types, all of them",
+        {"file": 'workers = "2"\n[lifeCycle]\ngraceTimeOut = "soon"\n[retry]\nattempts = -1\n'},
+        [
+            "fatal kvproxy.toml:1: workers: is text; expected a whole number without quotes",
+            "fatal kvproxy.toml:3: lifeCycle.graceTimeOut: `soon` is not a duration; "
+            "expected a duration such as 10s or 1m30s (digits alone are seconds)",
+            "fatal kvproxy.toml:5: retry.attempts: -1 is out of bounds; expected at least 0",
+        ],
+    ),
+    (
+        "flags and file at once",
+        {"file": "workers = true\n", "arguments": ["--wrkers=3", "--massDeletionGuard=101"]},
+        [
+            "fatal --wrkers: unknown flag; did you mean `--workers`?",
+            "fatal kvproxy.toml:1: workers: is true or false; "
+            "expected a whole number without quotes",
+            "fatal --massDeletionGuard: massDeletionGuard: 101 is out of bounds; "
+            "expected from 0 to 100",
+        ],
+    ),
+    (
+        "broken file",
+        {"file": '[entryPoints.http]\naddress = ":1\n'},
+        ['fatal kvproxy.toml:2:14: entryPoints.http.address: not TOML: invalid basic string; '
+         'expected `"`'],
+    ),
+    (
+        "keys",
+        {"keys": {"workers": "two", "retry": "true", "foo/bar": "x", "Frontends/f/backend": "b"}},
+        [
+            "warning foo: foo: unknown option",
+            "fatal retry: retry: is a value; expected keys below it",
+            "fatal workers: workers: `two` is not a whole number; expected a whole number",
+        ],
+    ),
+    (
+        "given file is missing",
+        {"arguments": ["--configFile=missing.toml"]},
+        ["fatal --configFile: `missing.toml` does not exist; expected a file or a directory"],
+    ),
+    (
+        "addresses",
+        {
+            "file": '[entryPoints.a]\naddress = "80"\n[entryPoints.b]\ncompress = false\n'
+            '[entryPoints.c]\naddress = ":70000"\n',
+            "arguments": ["--entryPoints=Name:d Address::1", "--entryPoints=Name:e Address::1",
+                          "--defaultEntryPoints=d"],
+        },
+        [
+            "warning kvproxy.toml:4: entryPoints.b.compress: is accepted, but not active yet: "
+            "it has no effect",
+            "fatal kvproxy.toml:2: entryPoints.a.address: `80` is no address; "
+            "expected `host:port` or `:port`",
+            "fatal kvproxy.toml:3: entryPoints.b.address: is required; "
+            "expected `host:port` or `:port`",
+            "fatal kvproxy.toml:6: entryPoints.c.address: `:70000` is no address; "
+            "expected `host:port` or `:port`",
+            "fatal --entryPoints: entryPoints.e.address: is also the address of `d`; "
+            "expected another one",
+        ],
+    ),
+    (
+        "trusted addresses",
+        {"arguments": ["--entryPoints=Name:http Address::1 ForwardedHeaders.TrustedIPs:::1/999"]},
+        ["fatal --entryPoints: entryPoints.http.forwardedHeaders.trustedIPs: `::1/999` is no "
+         "address; expected an IP address or a network (CIDR)"],
+    ),
+    (
+        "options that protect and are not there yet",
+        {"arguments": ["--entryPoints=Name:http Address::1 TLS Auth.Basic.Users:a:b"]},
+        [
+            "fatal --entryPoints: entryPoints.http.tls: is not active yet, and leaving it out "
+            "would open what it is to protect; expected a configuration without it",
+            "fatal --entryPoints: entryPoints.http.auth: is not active yet, and leaving it out "
+            "would open what it is to protect; expected a configuration without it",
+        ],
+    ),
+    (
+        "options that are not active yet, once for each section",
+        {"file": '[docker]\nendpoint = "x"\n[docker.tls]\nca = "c"\n', "arguments": ["--api"]},
+        [
+            "warning kvproxy.toml:1: docker: is accepted, but not active yet: it has no effect",
+            "warning --api: api: is accepted, but not active yet: it has no effect",
+        ],
+    ),
+    (
+        "deprecated options",
+        {"arguments": ["-g", "3s", "--idleTimeout=4s"]},
+        [
+            "warning -g: graceTimeOut: is deprecated; used as lifeCycle.graceTimeOut",
+            "warning --idleTimeout: idleTimeout: is deprecated; used as "
+            "respondingTimeouts.idleTimeout",
+        ],
+    ),
+    (
+        "log level",
+        {"arguments": ["--logLevel=DEBUGG"]},
+        ["fatal --logLevel: logLevel: `DEBUGG` is no level; expected one of DEBUG, INFO, WARN, "
+         "ERROR, FATAL, PANIC; did you mean `DEBUG`?"],
+    ),
+    (
+        "entry points that are not there",
+        {"arguments": ["--entryPoints=Name:http Address::1", "--defaultEntryPoints=htp,http",
+                       "--ping.entryPoint=htpp"]},
+        [
+            "warning --ping.entryPoint: ping.entryPoint: no entry point is named `htpp`; "
+            "expected one of http; did you mean `http`?",
+            "warning --defaultEntryPoints: defaultEntryPoints: no entry point is named `htp`; "
+            "expected one of http; did you mean `http`?",
+        ],
+    ),
+    (
+        "negative duration",
+        {"arguments": ["--lifeCycle.graceTimeOut=-1s"]},
+        ["fatal --lifeCycle.graceTimeOut: lifeCycle.graceTimeOut: is negative; expected 0 or more"],
+    ),
+    (
+        "file provider without a file",
+        {"arguments": ["--file"]},
+        ["fatal --file: file: there is no configuration file that could hold the rules; "
+         "expected --file.filename, --file.directory or --configFile"],
+    ),
+    (
+        "false for a section of the file",
+        {"file": "[ping]\n", "arguments": ["--ping=false", "--retry=false"]},
+        ["warning --ping: ping: false does not remove the section of the configuration file; "
+         "expected to remove it from the file"],
+    ),
+    (
+        "web",
+        {"file": '[web]\naddress = ":81"\n'},
+        [
+            "warning kvproxy.toml:1: web: is deprecated; used as api, ping and metrics",
+            "warning kvproxy.toml: api: is accepted, but not active yet: it has no effect",
+        ],
+    ),
+    (
+        "web with authentication",
+        {"file": '[web]\npath = "/t"\n[web.auth.basic]\nusers = ["u:x"]\n[web.metrics]\n'},
+        [
+            "warning kvproxy.toml:1: web: is deprecated; used as api, ping and metrics",
+            "warning kvproxy.toml:2: web.path: has no effect",
+            "fatal kvproxy.toml: entryPoints.traefik.auth: is not active yet, and leaving it out "
+            "would open what it is to protect; expected a configuration without it",
+            "warning kvproxy.toml: api: is accepted, but not active yet: it has no effect",
+            "warning kvproxy.toml: metrics: is accepted, but not active yet: it has no effect",
+        ],
+    ),
+    (
+        "web beside ping",
+        {"file": "[web]\n[ping]\n"},
+        [
+            "warning kvproxy.toml:1: web: is deprecated and ignored, because of ping",
+            "warning kvproxy.toml:1: web: is accepted, but not active yet: it has no effect",
+        ],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"), [row[1:] for row in PROBLEMS], ids=[row[0] for row in PROBLEMS]
+)
+def test_problems(load: Load, sources: dict[str, Any], expected: list[str]) -> None:
+    assert load.problems(**sources) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "INFO"),
+        (["--debug"], "DEBUG"),
+        (["--debug", "--logLevel=error"], "ERROR"),
+        (["--debug", "--logLevel="], "DEBUG"),
+        (["--logLevel=Warning"], "WARN"),
+        (["-lpanic"], "PANIC"),
+    ],
+)
+def test_log_level(load: Load, arguments: list[str], expected: str) -> None:
+    assert load(arguments=arguments).static.log_level == expected
+
+
+def test_deprecated_time_outs_win(load: Load) -> None:
+    static = load(
+        'graceTimeOut = "3s"\n', ["--idleTimeout=4s", "--lifeCycle.graceTimeOut=9s"]
+    ).static
+    assert static.life_cycle.grace_time_out == 3.0
+    assert static.responding_timeouts.idle_timeout == 4.0
+
+
+def test_without_entry_points_the_default_list_does_not_count(load: Load) -> None:
+    assert load('defaultEntryPoints = ["a"]\n').static.default_entry_points == ("http",)
+    arguments = ["--entryPoints=Name:a Address::1", "--defaultEntryPoints=a"]
+    assert load(arguments=arguments).static.default_entry_points == ("a",)
+
+
+def test_ping_brings_its_entry_point(load: Load) -> None:
+    static = load(arguments=["--ping", "--entryPoints=Name:http Address::1"]).static
+    assert static.entry_points["traefik"] == EntryPoint(
+        address=":8080", forwarded_headers=Everybody
+    )
+    static = load(arguments=["--ping", "--entryPoints=Name:traefik Address::1"]).static
+    assert {name: each.address for name, each in static.entry_points.items()} == {"traefik": ":1"}
+
+
+def test_web_becomes_ping(load: Load) -> None:
+    static = load('[web]\naddress = ":81"\n').static
+    assert static.ping == Ping()
+    assert static.entry_points["traefik"].address == ":81"
+
+
+def test_rules_inside_the_configuration_file(load: Load) -> None:
+    text = '[file]\n[frontends.f]\nbackend = "b"\n[Backends.b]\n[[tls]]\n'
+    settings = load(text)
+    assert settings.problems == ()
+    assert settings.static.file is not None
+    assert settings.static.file.filename == str(load.file)
+    settings = load(text, ["--file.filename=routes.toml"])
+    assert settings.static.file is not None
+    assert settings.static.file.filename == "routes.toml"
+    settings = load(text, ["--file.directory=routes"])
+    assert settings.static.file is not None
+    assert (settings.static.file.filename, settings.static.file.directory) == ("", "routes")
+
+
+def test_given_file_beats_the_search(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("workers = 7\n")
+    settings = load("workers = 3\n", ["-c", "other.toml"])
+    assert settings.static.workers == 7
+    assert settings.configuration_file == str(tmp_path / "other.toml")
+
+
+def test_variables_in_the_path(tmp_path: Path) -> None:
+    (tmp_path / "kvproxy.toml").write_text("workers = 7\n")
+    settings = load_settings(["--configFile=$WHERE"], environment={"WHERE": str(tmp_path)})
+    assert settings.static.workers == 7
+
+
+@pytest.mark.parametrize("text", ["@format {env[HOME]}", "@jinja {{ env.HOME }}", "@read_file x"])
+def test_no_layer_evaluates_text(load: Load, text: str) -> None:
+    static = load(
+        f'rootCAs = ["{text}"]\nstateDir = "{text}"\n',
+        ["--pidFile", text],
+        {"embedded/path": text},
+    ).static
+    assert static.embedded is not None
+    assert (static.root_cas, static.state_dir) == ((text,), text)
+    assert (static.pid_file, static.embedded.path) == (text, text)
+
+
+def test_environment_variables_do_nothing(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOG_LEVEL", "LOGLEVEL", "logLevel", "WORKERS", "ENTRYPOINTS__HTTP__ADDRESS"):
+        for prefix in ("DYNACONF_", "KVPROXY_", ""):
+            monkeypatch.setenv(f"{prefix}{name}", "9")
+    assert load().static == StaticConfiguration(
+        entry_points={"http": EntryPoint(address=":80", forwarded_headers=Everybody)}
+    )
+
+
+def test_what_storeconfig_of_traefik_writes(load: Load) -> None:
+    written = {
+        "accesslogsfile": "",
+        "allowminweightzero": "false",
+        "checknewversion": "true",
+        "debug": "false",
+        "defaultentrypoints/0": "http",
+        "entrypoints/http/": "",
+        "entrypoints/http/address": ":8000",
+        "entrypoints/http/compress": "false",
+        "gracetimeout": "0",
+        "healthcheck/": "",
+        "healthcheck/interval": "30000000000",
+        "idletimeout": "0",
+        "lifecycle/gracetimeout": "10000000000",
+        "lifecycle/requestacceptgracetimeout": "0",
+        "loglevel": "DEBUG",
+        "maxidleconnsperhost": "200",
+        "providersthrottleduration": "2000000000",
+        "traefiklogsfile": "",
+    }
+    settings = load(keys=written)
+    static = settings.static
+    assert static.entry_points["http"].address == ":8000"
+    assert static.life_cycle == LifeCycle()
+    assert static.health_check.interval == 30.0
+    assert static.providers_throttle_duration == 2.0
+    assert static.log_level == "DEBUG"
+    assert not any(problem.fatal for problem in settings.problems)
