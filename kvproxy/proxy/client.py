@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, cast
 
 from kvproxy.http.chunked import ChunkedError, ChunkedReader
 from kvproxy.http.scan import (
-    ABSOLUTE,
     CHUNKED,
     CHUNKED_BODY,
     EXPECT,
@@ -32,12 +31,10 @@ from kvproxy.http.scan import (
     scan_request,
     send,
 )
-from kvproxy.http.target import canonical_target, request_uri
+from kvproxy.proxy.decision import Forwarding, RequestHead, decide
 from kvproxy.proxy.forwarded import ForwardedLines
-from kvproxy.proxy.replies import CONTINUE, redirect_reply, reply, text_reply
+from kvproxy.proxy.replies import CONTINUE, MISSING_HOST, Answer, text_answer
 from kvproxy.proxy.server import DialError, Server
-from kvproxy.routing.redirect import redirect_location
-from kvproxy.routing.request import RequestView
 
 if TYPE_CHECKING:
     from kvproxy.proxy.chain import Chain
@@ -69,8 +66,6 @@ HALF_CLOSED_SECONDS = 60.0
 
 QUIET_SECONDS = 1.0
 """How long a connection must have been idle before a drain closes it unannounced."""
-
-SWITCHING_REFUSED = (400, ((b"Sec-Websocket-Version", b"13"),))
 
 
 class ClientConnection(asyncio.Protocol):
@@ -187,14 +182,14 @@ class ClientConnection(asyncio.Protocol):
         """Act on a passed deadline: the sweep calls this once ``deadline`` is before ``now``."""
         if self._phase == ACTIVE and not self._response_status:
             if self.sending and not self._reading_paused:
-                self._answer_text(408, close=True)
+                self._answer(text_answer(408), close=True)
             else:
                 upstream = self._upstream
                 name = upstream.server.name if upstream is not None else ""
                 self._listener.failure(name, 504, "no answer in time")
-                self._answer_text(504, close=True)
+                self._answer(text_answer(504), close=True)
         elif self._phase == READING_HEAD:
-            self._answer_text(408, close=True)
+            self._answer(text_answer(408), close=True)
         elif self._phase == IDLE:
             self.transport.close()
         else:
@@ -257,14 +252,14 @@ class ClientConnection(asyncio.Protocol):
                     self._forwarded = self._lines.plain(host)
                 prefix = head + self._forwarded
             else:
-                routed = self._route(data, head, host, target, end)
-                if routed is None:
+                decision = self._decide(data, head, host, target, end)
+                if decision is None:
                     return
-                chain, prefix = routed
+                chain, prefix = decision
             self._chain = chain
             server = chain.single or chain.next_server()
             if server is None:
-                self._answer_text(chain.no_server_status)
+                self._answer(text_answer(chain.no_server_status))
                 return
             if len(data) > end:
                 self._buffer = data[end:]
@@ -348,96 +343,26 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = data
         self.flags = 0
         if result == 400 and data.startswith((b"GET ", b"HEAD ", b"POST ")) and not has_host(data):
-            body = b"400 Bad Request: missing required Host header"
-            self._answer(reply(400, body, close=True, date=self.clock.date), 400)
+            self._answer(MISSING_HOST)
         else:
-            self._answer_text(result, close=True)
+            self._answer(text_answer(result))
 
-    def _route(
+    def _decide(
         self, data: bytes, head: bytes, host: bytes, target: bytes, end: int
-    ) -> tuple[Chain, bytes] | None:
-        """Find the frontend, apply its modifiers and merge forwarded headers.
-
-        Returns the chain and the outgoing head up to ``Host``; None when the request has been
-        answered here.
-        """
-        listener = self._listener
-        flags = self.flags
+    ) -> Forwarding | None:
+        """Decide what becomes of the request; None when it has been answered here."""
         self._host = host
         self._forwarded = self._lines.plain(host)
-        if flags & OPTIONS_STAR:
-            self._answer(reply(200, close=not flags & KEEP_ALIVE, date=self.clock.date), 200)
+        request = RequestHead(data[:end], head, host, target, self.flags)
+        decision = decide(self._listener, request, self._lines, self._trusted)
+        if isinstance(decision, Answer):
+            self._answer(decision)
             return None
-        if flags & PLAIN_PATH:
-            path, _, query = target.partition(b"?")
-            raw_path, uri = b"", target
-        else:
-            canonical = canonical_target(target, listener.allow_unsafe_paths)
-            if canonical is None:
-                self._answer_text(400, close=self.sending)
-                return None
-            path, raw_path, uri = canonical.path, canonical.raw_path, canonical.uri
-            query = canonical.query[1:]
-        method = head[: head.index(b" ")]
-        internal = listener.internal.get(path)
-        if internal is not None and method in (b"GET", b"HEAD"):
-            status, body = internal()
-            close = self.sending or not flags & KEEP_ALIVE
-            self._answer(
-                reply(
-                    status,
-                    body,
-                    headers=((b"Content-Type", b"text/plain; charset=utf-8"),),
-                    close=close,
-                    head_only=bool(flags & HEAD),
-                    date=self.clock.date,
-                ),
-                status,
-            )
-            return None
-        view = RequestView(method, host, path, query, data[:end])
-        found = listener.index.find(view)
-        if found is None:
-            self._answer_text(404)
-            return None
-        if found.redirect:
-            location = redirect_location(view, host if flags & ABSOLUTE else b"")
-            answer = redirect_reply(
-                location,
-                method=method,
-                close=self.sending or not flags & KEEP_ALIVE,
-                date=self.clock.date,
-            )
-            self._answer(answer, 301)
-            return None
-        chain = found.payload
-        if flags & UPGRADE and not valid_handshake(view):
-            status, headers = SWITCHING_REFUSED
-            answer = reply(
-                status, b"Bad Request\n", headers=headers, close=True, date=self.clock.date
-            )
-            self.flags &= ~KEEP_ALIVE
-            self._answer(answer, status)
-            return None
-        added = b""
-        if chain.modifiers:
-            modified = chain.modifiers.apply(path, raw_path)
-            if modified is None:
-                self._answer_text(404)
-                return None
-            uri = request_uri(modified.path, modified.raw_path, b"?" + query if query else b"")
-            added = b"".join([b"%b: %b\r\n" % header for header in modified.headers])
-        if uri != target:
-            start = len(method) + 1
-            head = head[:start] + uri + head[start + len(target) :]
-        forwarded = self._forwarded
-        if flags & FORWARDED:
-            forwarded = self._lines.merged(host, view.headers, self._trusted)
-        if flags & EXPECT:
+        if self.flags & EXPECT:
             self._expect_timer = asyncio.get_running_loop().call_later(
                 EXPECT_SECONDS, self._continue
             )
-        return chain, head + forwarded + added
+        return decision
 
     async def _dial(self, prefix: bytes, chain: Chain, server: Server) -> None:
         """Connect; an unforeseen error is answered like one in `data_received`."""
@@ -465,7 +390,7 @@ class ClientConnection(asyncio.Protocol):
                 following = chain.next_server() if attempts > 0 else None
                 if following is None:
                     self._pending = None
-                    self._answer_text(error.status, close=self.sending)
+                    self._answer(text_answer(error.status))
                     return
                 server = following
         pending, self._pending = self._pending, None
@@ -612,7 +537,7 @@ class ClientConnection(asyncio.Protocol):
         if self._response_status or self._phase != ACTIVE:
             self.transport.abort()
         else:
-            self._answer_text(status, close=self.sending)
+            self._answer(text_answer(status))
 
     def response_stale(self) -> bool:
         """Send the request once more on a new connection, if that is safe (specification section
@@ -676,28 +601,19 @@ class ClientConnection(asyncio.Protocol):
             self._reading_paused = False
             self.transport.resume_reading()
 
-    def _answer_text(self, status: int, *, close: bool = False) -> None:
-        """Answer with the standard text of a status made by the proxy."""
-        if close or self.sending:
-            self.flags &= ~KEEP_ALIVE
-        self._answer(
-            text_reply(
-                status,
-                close=not self.flags & KEEP_ALIVE,
-                head_only=bool(self.flags & HEAD),
-                date=self.clock.date,
-            ),
-            status,
-        )
-
-    def _answer(self, data: bytes, status: int) -> None:
+    def _answer(self, answer: Answer, *, close: bool = False) -> None:
         """Send an answer of the proxy's own and finish the request."""
         self._pending = None
         self._drop_upstream()
-        if self.sending:
+        if close or self.sending:
             self.flags &= ~KEEP_ALIVE
-        self._send(data)
-        self._listener.count(status)
+        flags = self.flags
+        self._send(
+            answer.encode(
+                close=not flags & KEEP_ALIVE, head_only=bool(flags & HEAD), date=self.clock.date
+            )
+        )
+        self._listener.count(answer.status)
         self._finish()
 
     def _finish(self) -> None:
@@ -751,7 +667,7 @@ class ClientConnection(asyncio.Protocol):
             self._drop_upstream()
             self.transport.abort()
             return
-        self._answer_text(500, close=True)
+        self._answer(text_answer(500), close=True)
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -766,11 +682,3 @@ class ClientConnection(asyncio.Protocol):
 def has_host(head: bytes) -> bool:
     """Tell whether a refused head had a Host header: the answer names that fault."""
     return b"\nhost:" in head[:65536].lower()
-
-
-def valid_handshake(view: RequestView) -> bool:
-    """Check a WebSocket handshake (RFC 6455 section 4.2.1)."""
-    headers = view.headers
-    return bool(headers.get(b"sec-websocket-key")) and headers.get(b"sec-websocket-version") == [
-        b"13"
-    ]
