@@ -313,7 +313,7 @@ def test_slow_client_holds_the_server_back(stage: Stage) -> None:
         assert client.read_head().status == 200
         (request,) = stage.plain.wait_for("/huge")
         connection = stage.plain.connections[request.connection]
-        # Sent is counted when a write is through; this one cannot be while the client does not read.
+        # Sent is counted when a write is through; this one is not while the client does not read.
         before = connection.sent
         received = len(client.pending)
         client.pending = b""

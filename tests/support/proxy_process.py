@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -193,6 +195,43 @@ class ProxyProcess:
 
     def _port_of(self, entry_point: str | None) -> int:
         return self.port if entry_point is None else self.ports[entry_point]
+
+    def ask(self, command: str, seconds: float = 10.0, **arguments: Any) -> dict[str, Any]:
+        """Ask the supervisor through its control socket (one line of JSON each way)."""
+        path = self.directory / "state" / "control.sock"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(seconds)
+            connection.connect(str(path))
+            connection.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            with connection.makefile("rb") as lines:
+                answer: dict[str, Any] = json.loads(lines.readline())
+        assert answer["ok"], answer
+        return answer
+
+    def generation(self) -> int:
+        """Return the number of the newest generation."""
+        number: int = self.ask("status")["generation"]["number"]
+        return number
+
+    def command(self, *arguments: str, seconds: float = 20.0, check: bool = True) -> str:
+        """Run another ``kvproxy`` command with this proxy's settings; returns what it printed."""
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "kvproxy",
+                *arguments,
+                f"--configFile={self.configuration_path}",
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env={**os.environ, **self._environment},
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the workers: the children of the supervisor, oldest first."""
