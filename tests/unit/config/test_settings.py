@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import rtoml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import Struct
 
+from kvproxy.config.options import options
 from kvproxy.config.settings import Settings, SettingsError, load_settings
 from kvproxy.model.static import (
     EntryPoint,
@@ -17,7 +23,6 @@ from kvproxy.model.static import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 Everybody = ForwardedHeaders(insecure=True)
 
@@ -587,3 +592,62 @@ def test_what_storeconfig_of_traefik_writes(load: Load) -> None:
     assert static.providers_throttle_duration == 2.0
     assert static.log_level == "DEBUG"
     assert not any(problem.fatal for problem in settings.problems)
+
+
+VALUES = st.sampled_from(
+    ["", "http", ":80", "true", "3", "10s", "-1", "a=b", "x,y", "tag==a", "\u00e9", "0.5"]
+)
+TYPED_VALUES = st.one_of(
+    VALUES,
+    st.integers(-1, 2000),
+    st.booleans(),
+    st.just(0.5),
+    st.lists(VALUES, max_size=2),
+    st.builds(dict),
+    st.builds(lambda: [{}]),
+    st.builds(lambda: {"a": "b"}),
+)
+PATHS = st.sampled_from([each.path for each in options()]).map(
+    lambda path: tuple("0" if part == "*" else part for part in path)
+)
+
+
+def nested(given: dict[tuple[str, ...], Any]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for path, value in given.items():
+        level = document
+        for part in path[:-1]:
+            below = level.setdefault(part, {})
+            if not isinstance(below, dict):
+                below = level[part] = {}
+            level = below
+        level[path[-1]] = value
+    return document
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(PATHS, TYPED_VALUES, max_size=4),
+    st.lists(st.tuples(PATHS, VALUES), max_size=3),
+    st.dictionaries(PATHS.map("/".join).map(str.lower), VALUES, max_size=4),
+)
+def test_any_sources_give_settings_or_named_problems(
+    typed: dict[tuple[str, ...], Any],
+    flags: list[tuple[tuple[str, ...], str]],
+    keys: dict[str, str],
+) -> None:
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "kvproxy.toml"
+        file.write_text(rtoml.dumps(nested(typed)))
+        arguments = [f"--{'.'.join(path)}={value}" for path, value in flags]
+        arguments = [each for each in arguments if not each.startswith("--configFile")]
+        try:
+            loaded = load_settings(
+                [f"--configFile={file}", *arguments], environment={}, key_values=keys
+            )
+        except SettingsError as error:
+            assert all(problem.message for problem in error.problems)
+            assert any(problem.fatal for problem in error.problems)
+        else:
+            assert not any(problem.fatal for problem in loaded.problems)
+            assert loaded.static.entry_points

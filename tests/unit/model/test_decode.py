@@ -406,7 +406,7 @@ SHAPES: list[tuple[str, Any, list[tuple[str, tuple[str, str] | None]]]] = [
 def test_wrong_shape_does_not_lose_the_rest(
     document: dict[str, Any], expected: list[tuple[str, tuple[str, str] | None]]
 ) -> None:
-    rest = {"Frontends": {"a": {"backend": "b"}}, "Backends": {"b": {}}}
+    rest: dict[str, Any] = {"Frontends": {"a": {"backend": "b"}}, "Backends": {"b": {}}}
     rest = {name: rest[name] for name in rest if name.lower() not in document}
     configuration, problems = decode_configuration({**document, **rest}, where=place, style="file")
     assert set(configuration.frontends) | set(configuration.backends) == (
@@ -537,7 +537,7 @@ KEY_VALUES: list[tuple[str, dict[str, Any], Frontend]] = [
     ),
 ]  # fmt: skip
 
-KEY_VALUE_BACKENDS: list[tuple[str, dict[str, Any], Backend]] = [
+KEY_VALUE_BACKENDS: list[tuple[str, Any, Backend]] = [
     (
         "server defaults",
         {"servers": {"s": {"url": "http://a"}}},
@@ -573,7 +573,7 @@ KEY_VALUE_BACKENDS: list[tuple[str, dict[str, Any], Backend]] = [
     ("empty value", "", Backend()),
     ("flush interval", {"responseforwarding": {"flushinterval": "10ms"}},
      Backend(response_forwarding=ResponseForwarding(flush_interval=0.01))),
-]  # type: ignore[list-item] # fmt: skip
+]  # fmt: skip
 
 KEY_VALUE_WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("boolean", {"passhostheader": "yes"}, "passhostheader", "`yes` is not a boolean"),

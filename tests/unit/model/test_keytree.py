@@ -359,8 +359,8 @@ def values_of(annotation: Any, name: str) -> st.SearchStrategy[Any]:
 
 
 def structs_of(kind: type[Struct]) -> st.SearchStrategy[Any]:
-    required = {}
-    optional = {}
+    required: dict[str, st.SearchStrategy[Any]] = {}
+    optional: dict[str, st.SearchStrategy[Any]] = {}
     for field in fields_of(kind):
         values = values_of(field.type, field.name)
         if field.default is None:
