@@ -227,10 +227,13 @@ class Draft:
 
     def _inactive(self) -> None:
         reported: set[Path] = set()
-        for path in self._given(self.document, ()):
+        for path, value in self._given(self.document, ()):
             option = _option(path)
             above = [path[:length] for length in range(1, len(path) + 1)]
-            if option.active or reported.intersection(above):
+            always_there = option.section and option.default == "present"
+            if option.active or always_there or reported.intersection(above):
+                continue
+            if not option.section and value == option.initial:
                 continue
             reported.add(path)
             if option.security:
@@ -242,11 +245,11 @@ class Draft:
             else:
                 self.add(path, "is accepted, but not active yet: it has no effect", fatal=False)
 
-    def _given(self, document: Mapping[str, Any], path: Path) -> Iterator[Path]:
-        """Yield the paths of the document, those of sections before what is below them."""
+    def _given(self, document: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
+        """Yield path and value of all there is, sections before what is below them."""
         for name, value in document.items():
             here = (*path, name)
-            yield here
+            yield here, value
             if isinstance(value, dict):
                 yield from self._given(value, here)
 

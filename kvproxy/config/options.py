@@ -27,6 +27,7 @@ class Option(Struct, frozen=True):
     in words. ``section``: it only opens what is below it. ``flag``: it can be given by argument;
     ``repeated``: the argument may be given several times; ``separators``: what splits its lists.
     ``active``: it has an effect now; ``security``: it must not be passed over while it has none.
+    ``initial``: the default as a plain value, None where there is none.
     """
 
     path: tuple[str, ...]
@@ -41,6 +42,7 @@ class Option(Struct, frozen=True):
     active: bool = False
     security: bool = False
     secret: bool = False
+    initial: Any = None
 
     @property
     def name(self) -> str:
@@ -82,6 +84,7 @@ def _walk(section: type[Struct], path: tuple[str, ...], *, flags: bool) -> list[
                 active=is_active(here),
                 security=is_security(here),
                 secret="secret" in extra,
+                initial=_initial(field),
             )
         )
         if below is not None:
@@ -108,6 +111,12 @@ def _kind(bare: Any, extra: dict[str, Any]) -> tuple[str, type[Struct] | None, b
     if bare is float and "kind" in extra:
         return "duration", None, False
     return {str: "text", bool: "boolean", int: "whole number", float: "number"}[bare], None, False
+
+
+def _initial(field: structs.FieldInfo) -> Any:
+    if field.default is NODEFAULT:
+        return None
+    return list(field.default) if isinstance(field.default, tuple) else field.default
 
 
 def _default(field: structs.FieldInfo, bare: Any, extra: dict[str, Any]) -> str:
