@@ -69,6 +69,13 @@ class LastGood(Struct, frozen=True):
     providers: tuple[GoodProvider, ...]
 
 
+class _Item(Struct, frozen=True):
+    """A generation to write; its maps only where they are needed."""
+
+    record: Record
+    generation: Generation | None
+
+
 class Journal:
     """The journal of one state directory.
 
@@ -95,8 +102,9 @@ class Journal:
         self._problems: dict[str, Problem] = {}
         self._changed = threading.Condition()
         # Under the condition: what the writer has to do and how far it is.
-        self._queue: deque[Record] = deque()
-        self._newest: tuple[Record, Generation] | None = None
+        self._queue: deque[_Item] = deque()
+        self._newest: _Item | None = None
+        self._last_recorded = 0
         self._condemned = ""
         self._pause = 0.0
         self._behind = False
@@ -107,7 +115,7 @@ class Journal:
         self._file: JournalFile | None = None
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.last_number = self._read(JournalFile.last)[0]
+            self.last_number = self._last_recorded = self._read(JournalFile.last)[0]
         except JournalDamagedError:
             self._set_aside()
         except (OSError, sqlite3.Error) as error:
@@ -140,8 +148,12 @@ class Journal:
                 return
             if len(self._queue) >= _LONGEST_QUEUE:
                 self._queue.clear()
-            self._queue.append(record)
-            self._newest = (record, generation)
+            # A generation that does not follow the one before it has to be written whole. Only then
+            # is it kept: its maps are large, its changes are not.
+            follows = record.base == self._last_recorded
+            self._queue.append(_Item(record, None if follows else generation))
+            self._newest = _Item(record, generation)
+            self._last_recorded = record.number
             self._changed.notify_all()
 
     def restore(self, configured: Iterable[str]) -> LastGood:
@@ -220,9 +232,8 @@ class Journal:
         if self._file is not None:
             self._file.close()
 
-    def _next(self) -> tuple[Record | None, Record | None, Generation | None] | None:
-        """Wait for work: the next record (None: write the newest generation whole) and the
-        newest."""
+    def _next(self) -> tuple[_Item | None, _Item | None] | None:
+        """Wait for work: the next item (None: write the newest one whole), and the newest one."""
         with self._changed:
             if self._pause:
                 self._changed.wait_for(lambda: self._closing, self._pause)
@@ -231,32 +242,35 @@ class Journal:
             if not (self._queue or self._condemned or self._behind):
                 return None
             self._busy = True
-            record = None
             if self._behind or self._condemned:
                 self._queue.clear()
-            elif self._queue:
-                record = self._queue.popleft()
-            return record, *(self._newest or (None, None))
+            return self._queue.popleft() if self._queue else None, self._newest
 
-    def _work(
-        self, record: Record | None, newest: Record | None, generation: Generation | None
-    ) -> None:
+    def _work(self, item: _Item | None, newest: _Item | None) -> None:
         if self._condemned:
             self._set_aside()
-        if newest is None or generation is None:
+        if newest is None:
             return
         if self._file is None:
             file = JournalFile(self.path)
             file.take_over(self._token)
             self._file = file
-        if record is None or not self._file.write(record, self._token):
+        if item is None or item.generation is not None:
+            self._write_whole(self._file, item or newest)
+        elif not self._file.write(item.record, self._token):
             with self._changed:
                 self._queue = deque(
-                    waiting for waiting in self._queue if waiting.number > newest.number
+                    waiting
+                    for waiting in self._queue
+                    if waiting.record.number > newest.record.number
                 )
-            self._file.write_whole(newest, generation, self._configured, self._token)
+            self._write_whole(self._file, newest)
         self._file.prune(*self._keep)
         self._problems.pop("write", None)
+
+    def _write_whole(self, file: JournalFile, item: _Item) -> None:
+        if item.generation is not None:
+            file.write_whole(item.record, item.generation, self._configured, self._token)
 
     def _settle(self, failure: Exception | None) -> bool:
         """Note how the work ended; True when it was the last."""

@@ -231,7 +231,8 @@ class Pipeline:
         applied = [state for state in self._providers.values() if state.applied]
         revisions = {state.name: state.revision for state in applied}
         generation = self._merger.merge(served, revisions, self._clock.time(), known_as)
-        if generation is not None and self._journal is not None:
+        known = known_as is not None and generation is not None and generation.number == known_as[0]
+        if generation is not None and self._journal is not None and not known:
             self._journal.record(generation, {state.name: state.read_at for state in applied})
         return generation
 
