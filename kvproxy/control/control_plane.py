@@ -151,7 +151,6 @@ class ControlPlane:
         if not self._silent:
             self._all_spoke.set()
         self._take(outcome)
-        self._heard()
 
     def _tick(self) -> None:
         self._timer = None
@@ -174,6 +173,7 @@ class ControlPlane:
                 _logger.info("reading again %s", pairs(provider=name))
                 runner.read_again()
         self._wake_at(outcome.wake_at)
+        self._heard()
 
     def _serve_now(self, generation: Generation) -> None:
         revisions = ",".join(f"{name}:{text}" for name, text in generation.revisions.items())

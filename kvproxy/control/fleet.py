@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from kvproxy.model.static import StaticConfiguration
 
 WORKER_COMMAND = (sys.executable, "-m", "kvproxy.proxy")
-CHECK_SECONDS = 1.0
+CHECK_SECONDS = 0.5
+LEND_SECONDS = 0.5
+"""A slot without a ready worker for so long is served by another one."""
+
 STOP_MARGIN_SECONDS = 5.0
 """What a worker may take longer than it was told before it is killed."""
 
@@ -80,6 +83,7 @@ class Fleet:
         self._command = command
         self._workers: dict[int, WorkerProcess] = {}
         self._restarts = [0] * self.slots
+        self._unserved_since: dict[int, float] = {}
         self._ended = Statistics(0, 0, [0] * 6)
         self._stopping: tuple[float, float] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,6 +95,7 @@ class Fleet:
     def start(self) -> None:
         """Start a worker in every slot and keep them going."""
         loop = asyncio.get_running_loop()
+        self._unserved_since = dict.fromkeys(range(self.slots), monotonic())
         self._tasks = [loop.create_task(self._keep(slot)) for slot in range(self.slots)]
         self._tasks.append(loop.create_task(self._watch()))
 
@@ -182,6 +187,9 @@ class Fleet:
             "worker ready %s",
             pairs(slot=worker.slot, pid=worker.pid, seconds=monotonic() - worker.started_at),
         )
+        self._unserved_since.pop(worker.slot, None)
+        for other in self._workers.values():
+            other.release(worker.slot)
         self._note_progress()
 
     def acknowledged(self, worker: WorkerProcess, message: Applied) -> None:
@@ -225,7 +233,7 @@ class Fleet:
 
     def _listen(self, worker: WorkerProcess, slot: int) -> None:
         for entry_point, slots in self._sockets.items():
-            worker.listen(entry_point, slots[slot])
+            worker.listen(entry_point, slots[slot], slot)
 
     async def _keep(self, slot: int) -> None:
         """Keep a worker running in a slot."""
@@ -241,9 +249,7 @@ class Fleet:
                 "worker died, starting another %s",
                 pairs(slot=slot, how=ending, afterSeconds=monotonic() - began, delaySeconds=delay),
             )
-            if delay:
-                self._lend(slot)
-                await asyncio.sleep(delay)
+            await asyncio.sleep(delay)
 
     async def _run_worker(self, slot: int) -> str:
         """Run one worker process to its end and return how it ended."""
@@ -263,8 +269,8 @@ class Fleet:
         try:
             code = await worker.finished()
         finally:
-            if self._workers.get(slot) is worker:
-                del self._workers[slot]
+            del self._workers[slot]
+            self._unserved_since[slot] = monotonic()
         self._records.remove(worker.pid)
         ended = msgspec.structs.replace(worker.statistics, connections=0)
         self._ended = _add(self._ended, ended)
@@ -273,16 +279,14 @@ class Fleet:
 
     def _lend(self, slot: int) -> None:
         """Let another worker serve a slot's sockets: clients must not wait in a queue of nobody."""
-        for worker in self._workers.values():
-            if worker.ready:
-                if slot not in worker.lent:
-                    worker.lent.add(slot)
-                    self._listen(worker, slot)
-                    _logger.warning(
-                        "worker serves the sockets of another slot too %s",
-                        pairs(slot=worker.slot, otherSlot=slot),
-                    )
-                return
+        ready = [worker for worker in self._workers.values() if worker.ready]
+        if ready and not any(slot in worker.lent for worker in ready):
+            lender = min(ready, key=lambda worker: len(worker.lent))
+            self._listen(lender, slot)
+            _logger.warning(
+                "worker serves the sockets of another slot for now %s",
+                pairs(slot=lender.slot, otherSlot=slot),
+            )
 
     async def _watch(self) -> None:
         """Replace workers that hang."""
@@ -302,6 +306,9 @@ class Fleet:
                         pairs(slot=worker.slot, pid=worker.pid, reason=reason),
                     )
                     worker.kill()
+            for slot, since in self._unserved_since.items():
+                if now - since > LEND_SECONDS:
+                    self._lend(slot)
 
 
 def _encode_parts(base: Generation | None, target: Generation) -> list[bytes]:

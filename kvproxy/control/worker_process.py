@@ -19,6 +19,7 @@ from kvproxy.model.messages import (
     Listen,
     Ready,
     Refused,
+    Release,
     Start,
     Statistics,
     Stop,
@@ -37,8 +38,8 @@ FIRST_WORD_SECONDS = 30.0
 SILENCE_SECONDS = 10.0
 """A worker without heart-beat for so long is replaced."""
 
-READY_SECONDS = 120.0
-"""A worker that does not serve after so long is replaced."""
+APPLY_SECONDS = 120.0
+"""A worker that takes so long to apply a generation is replaced."""
 
 ENDING_SECONDS = 5.0
 """A process that closed its channel without being told to stop may take so long to end."""
@@ -98,6 +99,7 @@ class WorkerProcess:
         self._sent: Generation | None = None
         self._latest: Generation | None = None
         self._outstanding: deque[Generation] = deque()
+        self._waiting_since = 0.0
         self._refusals = 0
         self._loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[None] = self._loop.create_future()
@@ -133,11 +135,19 @@ class WorkerProcess:
         channel.send(start)
         return worker
 
-    def listen(self, entry_point: str, sockets: Sequence[socket.socket]) -> None:
-        """Let the worker serve these sockets too."""
+    def listen(self, entry_point: str, sockets: Sequence[socket.socket], slot: int) -> None:
+        """Let the worker serve these sockets of a slot, its own or another one."""
         if sockets:
-            message = Listen(entry_point, len(sockets))
+            message = Listen(entry_point, len(sockets), slot)
             self._channel.send(message, [each.fileno() for each in sockets])
+        if slot != self.slot:
+            self.lent.add(slot)
+
+    def release(self, slot: int) -> None:
+        """Let the worker leave the sockets of another slot to that slot's worker."""
+        if slot in self.lent:
+            self.lent.discard(slot)
+            self._channel.send(Release(slot))
 
     def serve(self, generation: Generation) -> None:
         """Let the worker serve this generation as soon as it can."""
@@ -164,7 +174,9 @@ class WorkerProcess:
             return "it does not start" if age > FIRST_WORD_SECONDS else ""
         if now - self._heard_at > SILENCE_SECONDS:
             return "no heart-beat"
-        return "it does not get ready" if not self.ready and age > READY_SECONDS else ""
+        if self._outstanding and now - self._waiting_since > APPLY_SECONDS:
+            return "it does not apply what it was sent"
+        return ""
 
     def forgive_silence(self) -> None:
         """Start measuring the silence anew: it was the supervisor that did not listen."""
@@ -195,6 +207,8 @@ class WorkerProcess:
         for body in self._encode(self._sent, target):
             self._channel.send_encoded(body)
         self._sent = target
+        if not self._outstanding:
+            self._waiting_since = monotonic()
         self._outstanding.append(target)
 
     def _send_whole(self) -> None:
@@ -242,6 +256,7 @@ class WorkerProcess:
             self._send_whole()
             return
         self._refusals = 0
+        self._waiting_since = monotonic()
         self.acknowledged = message.generation
         self._events.acknowledged(self, message)
         self._send_latest()

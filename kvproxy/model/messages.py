@@ -43,10 +43,20 @@ class Start(Struct, frozen=True, tag=True):
 
 
 class Listen(Struct, frozen=True, tag=True):
-    """Serve this entry point on the ``sockets`` file descriptors that accompany the message."""
+    """Serve this entry point on the ``sockets`` file descriptors that accompany the message.
+
+    They belong to ``slot``: the worker's own, or one whose worker is not there.
+    """
 
     entry_point: str
     sockets: int
+    slot: int
+
+
+class Release(Struct, frozen=True, tag=True):
+    """Close the sockets of another ``slot``: it has a worker of its own again."""
+
+    slot: int
 
 
 class Apply(Struct, frozen=True, tag=True):
@@ -113,5 +123,5 @@ class Statistics(Struct, frozen=True, tag=True):
     backends: list[BackendCounters] = field(default_factory=list)
 
 
-ToWorker = Start | Listen | Apply | Stop
+ToWorker = Start | Listen | Release | Apply | Stop
 FromWorker = Ready | Applied | Refused | Statistics

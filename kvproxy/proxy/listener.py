@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +35,24 @@ ANSWER_SECONDS = 3600.0
 is set."""
 
 CLIENT_KEEP_ALIVE_SECONDS = 180
-"""TCP keep-alive of clients (specification section 8.10)."""
+"""TCP keep-alive of clients (spec section 8.10)."""
 
 BACKLOG = 4096
 
 ALL_FLAGS = -1
 
 Internal = Callable[[], tuple[int, bytes]]
+
+
+def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    """Accept the connections that are there already."""
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        yield connection
 
 
 class Listener:
@@ -90,7 +101,7 @@ class Listener:
         self.internal: dict[bytes, Internal] = {}
         self.connections: set[ClientConnection] = set()
         self.statuses = [0] * 6
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[tuple[int, socket.socket, asyncio.Server]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: dict[tuple[str, int, str], int] = {}
 
@@ -106,8 +117,8 @@ class Listener:
             else:
                 self.direct.pop(host, None)
 
-    async def serve(self, listening: socket.socket) -> None:
-        """Accept connections on a bound socket."""
+    async def serve(self, listening: socket.socket, slot: int) -> None:
+        """Accept connections on a bound socket that belongs to a worker slot."""
         listening.setblocking(False)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_KEEP_ALIVE_SECONDS)
@@ -115,13 +126,27 @@ class Listener:
         server = await loop.create_server(
             lambda: ClientConnection(self), sock=listening, backlog=BACKLOG
         )
-        self._servers.append(server)
+        self._servers.append((slot, listening, server))
 
-    def stop_accepting(self) -> None:
-        """Close the listening sockets of this worker; the supervisor's copies stay open."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+    def release(self, slot: int) -> None:
+        """Leave the sockets of a slot, and what waits in their queues, to the slot's own worker."""
+        for entry in [entry for entry in self._servers if entry[0] == slot]:
+            self._servers.remove(entry)
+            entry[2].close()
+
+    async def stop_accepting(self) -> None:
+        """Close the listening sockets of this worker; the supervisor's copies stay open.
+
+        What waits in their queues is accepted first: when nobody else holds the sockets, the kernel
+        would reset these connections.
+        """
+        loop = asyncio.get_running_loop()
+        servers, self._servers = self._servers, []
+        for _, listening, server in servers:
+            with listening.dup() as queue:
+                server.close()
+                for connection in _waiting(queue):
+                    await loop.connect_accepted_socket(lambda: ClientConnection(self), connection)
 
     def drain(self) -> None:
         """Close idle connections, and busy ones after their request; to be called again until

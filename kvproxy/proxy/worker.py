@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
+from kvproxy import log
 from kvproxy.channel import Channel, ChannelClosed
 from kvproxy.model.messages import (
     Applied,
@@ -24,6 +25,7 @@ from kvproxy.model.messages import (
     Listen,
     Ready,
     Refused,
+    Release,
     Start,
     Statistics,
     Stop,
@@ -44,7 +46,7 @@ DRAIN_SECONDS = 0.05
 """How often a stopping worker looks for connections that it may close."""
 
 UPSTREAM_IDLE_SECONDS = 90.0
-"""How long an unused connection to a server is kept (specification section 8.10)."""
+"""How long an unused connection to a server is kept (spec section 8.10)."""
 
 LONGEST_SWEEP_SECONDS = 1.0
 SHORTEST_SWEEP_SECONDS = 0.05
@@ -81,12 +83,10 @@ class Worker:
     async def run(self) -> None:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
-        # The terminal sends its signals to the whole group; stopping is the supervisor's decision.
-        loop.add_signal_handler(signal.SIGINT, lambda: None)
-        loop.add_signal_handler(
-            signal.SIGTERM, lambda: self._stop(Stop(0.0, self._settings.life_cycle.grace_time_out))
-        )
-        for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        # Terminals and service managers signal the whole group; stopping is the supervisor's
+        # decision, unless there is none any more.
+        loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             loop.add_signal_handler(ignored, lambda: None)
         self._name_process()
         tasks = [
@@ -107,6 +107,9 @@ class Worker:
                     await self._apply(message)
                 elif isinstance(message, Listen):
                     await self._listen(message, descriptors)
+                elif isinstance(message, Release):
+                    for listener in self._listeners.values():
+                        listener.release(message.slot)
                 elif isinstance(message, Stop):
                     self._stop(message)
         except ChannelClosed as error:
@@ -118,7 +121,7 @@ class Worker:
     async def _listen(self, message: Listen, descriptors: list[int]) -> None:
         listener = self._listeners[message.entry_point]
         for descriptor in descriptors:
-            await listener.serve(socket.socket(fileno=descriptor))
+            await listener.serve(socket.socket(fileno=descriptor), message.slot)
 
     async def _apply(self, part: Apply) -> None:
         self._parts.append(part)
@@ -130,6 +133,11 @@ class Worker:
             problems = await self._plan.apply(parts)
         except UnknownBaseError as error:
             self._channel.send(Refused(part.generation, str(error)))
+            return
+        except Exception as error:
+            # Whatever it was, the running plan goes on, and the supervisor is told.
+            logger.exception("a generation could not be applied slot=%d", self._slot)
+            self._channel.send(Refused(part.generation, f"{type(error).__name__}: {error}"))
             return
         if self._plan.digest != part.digest:
             self._channel.send(
@@ -181,6 +189,10 @@ class Worker:
     def _ping(self) -> tuple[int, bytes]:
         return (503, b"Service Unavailable") if self._stopping else (200, b"OK")
 
+    def _on_terminate(self) -> None:
+        if self._channel.closed:
+            self._stop(Stop(0.0, self._settings.life_cycle.grace_time_out))
+
     def _stop(self, message: Stop) -> None:
         if not self._stopping:
             self._stopping = True
@@ -190,7 +202,7 @@ class Worker:
         """Stop accepting, let requests end, cut what is left when the grace is over."""
         await asyncio.sleep(message.accept_seconds)
         for listener in self._listeners.values():
-            listener.stop_accepting()
+            await listener.stop_accepting()
         until = monotonic() + message.grace_seconds
         while monotonic() < until:
             for listener in self._listeners.values():
@@ -226,22 +238,13 @@ async def serve(channel_descriptor: int) -> None:
     message, _ = await channel.receive()
     if not isinstance(message, Start):
         raise SystemExit(f"the first message must be Start, not {type(message).__name__}")
-    configure_logging(message.settings.log_level)
+    log.configure(message.settings.log_level)
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     gc.collect()
     gc.freeze()
     await Worker(message, channel).run()
     channel.close()
-
-
-def configure_logging(level: str) -> None:
-    """Write the log to standard error, which the supervisor shares with its workers."""
-    logging.basicConfig(
-        level=getattr(logging, level.upper(), logging.INFO),
-        format="%(asctime)s %(levelname)s %(message)s",
-        force=True,
-    )
 
 
 __all__ = ["FromWorker", "Worker", "serve", "sweep_seconds"]

@@ -19,6 +19,7 @@ from kvproxy.model.messages import (
     Listen,
     Ready,
     Refused,
+    Release,
     Start,
     Statistics,
     Stop,
@@ -57,7 +58,9 @@ class StandIn:
                 if isinstance(message, Start):
                     self.note(f"start {message.slot} {message.host_name}")
                 elif isinstance(message, Listen):
-                    self.note(f"listen {message.entry_point} {len(descriptors)}")
+                    self.note(f"listen {message.entry_point} {len(descriptors)} of {message.slot}")
+                elif isinstance(message, Release):
+                    self.note(f"release {message.slot}")
                 elif isinstance(message, Stop):
                     self.note(f"stop {message.accept_seconds:g} {message.grace_seconds:g}")
                     if self.behaviour != "linger":

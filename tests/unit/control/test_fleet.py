@@ -109,7 +109,7 @@ async def rig(
 
 
 def first_words(slot: int) -> list[str]:
-    return [f"start {slot} this-machine", "apply -1->1 a", "listen web 1"]
+    return [f"start {slot} this-machine", "apply -1->1 a", f"listen web 1 of {slot}"]
 
 
 async def test_workers_get_routes_before_listeners(tmp_path: Path) -> None:
@@ -198,11 +198,45 @@ async def test_a_crash_loop_is_slowed_down_and_its_sockets_are_served(tmp_path: 
         it.behave(0, "die")
         it.fleet.start()
         it.fleet.serve(FIRST)
-        await it.until(lambda: it.told(1).count("listen web 1") == 2)
+        await it.until(lambda: it.told(1)[-1:] == ["listen web 1 of 0"])
         assert not it.fleet.live
         it.behave(0, "")
         await it.live()
-        assert it.told(1).count("listen web 1") == 2
+        await it.until(lambda: it.told(1)[-1:] == ["release 0"])
+        assert it.told(1) == [*first_words(1), "listen web 1 of 0", "release 0"]
+        assert it.told(0, it.pid(0)) == first_words(0)
+
+
+async def test_a_slow_successor_is_stood_in_for(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        it.fleet.start()
+        it.fleet.serve(FIRST)
+        await it.live()
+        it.behave(1, "mute")
+        os.kill(it.pid(1), signal.SIGKILL)
+        await it.until(lambda: it.told(0)[-1:] == ["listen web 1 of 1"])
+        it.behave(1, "")
+        os.kill(it.pid(1), signal.SIGKILL)
+        await it.live()
+        await it.until(lambda: it.told(0)[-1:] == ["release 1"])
+
+
+async def test_who_stands_in_is_stood_in_for_too(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(SETTINGS, workers=3)
+    async with rig(tmp_path, settings) as it:
+        it.fleet.start()
+        it.fleet.serve(FIRST)
+        await it.live()
+        for slot in (0, 1):
+            it.behave(slot, "mute")
+            os.kill(it.pid(slot), signal.SIGKILL)
+        expected = {"listen web 1 of 0", "listen web 1 of 1"}
+        await it.until(lambda: expected <= set(it.told(2)))
+        it.behave(0, "")
+        os.kill(it.pid(0), signal.SIGKILL)
+        await it.until(lambda: it.told(2)[-1:] == ["release 0"])
+        os.kill(it.pid(2), signal.SIGKILL)
+        await it.until(lambda: it.told(0)[-1:] == ["listen web 1 of 1"])
 
 
 async def test_a_worker_that_hangs_is_replaced(
