@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kvproxy.routing import tree
 from kvproxy.routing.linear import Found, IndexedRoute, RouteKey
+from kvproxy.routing.places import entries_of, scope_of
 from kvproxy.routing.sharded import ShardedMap
 from kvproxy.routing.tree import EMPTY, Entries, Entry, Node
-from kvproxy.rules.matchers import (
-    HostMatcher,
-    HostRegexpMatcher,
-    Matcher,
-    PathMatcher,
-    canonical_host,
-)
+from kvproxy.rules.matchers import canonical_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from kvproxy.routing.request import RequestView
-    from kvproxy.rules.parser import FrontendRule
 
 T = TypeVar("T")
 
@@ -87,18 +81,22 @@ class HostCache(dict[bytes, HostBucket[T] | None]):
 class RouteIndex(Generic[T]):
     """Finds the frontend of a request.
 
-    ``hosts``: by canonical host (`kvproxy.rules.matchers.canonical_host`); ``routes``: all by key;
-    ``floating_priority``: highest priority of any frontend that is not bound to literal hosts, -1
-    if none. Make one with `empty` and `update`.
+    ``hosts``: by canonical host (`kvproxy.rules.matchers.canonical_host`); ``buckets``: by Host
+    value as sent, for the hot path; ``suffixes``: frontends with host templates, by the domain that
+    these end with; ``anywhere``: frontends for any host; ``routes``: all by key;
+    ``floating_priority``: highest priority of any frontend that takes hosts it does not name in
+    full, -1 if none. Make one with `empty` and `update`.
     """
 
     __slots__ = (
+        "_floating",
+        "anywhere",
         "buckets",
-        "floating",
         "floating_priority",
         "hosts",
         "keep_trailing_slash",
         "routes",
+        "suffixes",
     )
 
     def __init__(
@@ -106,36 +104,56 @@ class RouteIndex(Generic[T]):
         keep_trailing_slash: bool,
         routes: ShardedMap[RouteKey, IndexedRoute[T]],
         hosts: ShardedMap[bytes, HostBucket[T]],
-        floating: Node[T],
+        suffixes: ShardedMap[bytes, Node[T]],
+        anywhere: Node[T],
+        floating: Mapping[int, int],
     ) -> None:
-        """Take the parts as they are; use `empty` and `update`."""
+        """Take the parts as they are. ``floating``: priority to number of such frontends."""
         self.keep_trailing_slash = keep_trailing_slash
         self.routes = routes
         self.hosts = hosts
         self.buckets = HostCache(hosts)
-        self.floating = floating
-        self.floating_priority = -1 if floating.best is None else -floating.best.order[0]
+        self.suffixes = suffixes
+        self.anywhere = anywhere
+        self._floating = floating
+        self.floating_priority = max(floating, default=-1)
 
     @staticmethod
     def empty(keep_trailing_slash: bool) -> RouteIndex[Any]:
         """Return an index that finds nothing."""
-        return RouteIndex(keep_trailing_slash, ShardedMap(), ShardedMap(), EMPTY)
+        return RouteIndex(keep_trailing_slash, ShardedMap(), ShardedMap(), ShardedMap(), EMPTY, {})
 
     def find(self, request: RequestView) -> Found[T] | None:
         """Return the frontend that takes ``request``, or None (default 404)."""
+        keep = self.keep_trailing_slash
         bucket = self.buckets[request.host]
-        if bucket is None:
-            hit = tree.find(self.floating, request, self.keep_trailing_slash, None)
-            return None if hit is None else hit[1]
-        hit = tree.find(bucket.root, request, self.keep_trailing_slash, None)
-        floating = self.floating.best
-        if floating is None:
-            return None if hit is None else hit[1]
-        if hit is None:
-            hit = tree.find(self.floating, request, self.keep_trailing_slash, None)
-        elif floating.order < hit[0]:
-            hit = tree.find(self.floating, request, self.keep_trailing_slash, hit[0]) or hit
+        hit = None if bucket is None else tree.find(bucket.root, request, keep, None)
+        if hit is not None and -hit[0][0] > self.floating_priority:
+            return hit[1]
+        anywhere = self.anywhere.best
+        if anywhere is not None:
+            if hit is None:
+                hit = tree.find(self.anywhere, request, keep, None)
+            elif anywhere.order < hit[0]:
+                hit = tree.find(self.anywhere, request, keep, hit[0]) or hit
+        if self.suffixes:
+            for root in self.below(request.host_name):
+                hit = tree.find(root, request, keep, None if hit is None else hit[0]) or hit
         return None if hit is None else hit[1]
+
+    def below(self, host_name: bytes) -> Iterator[Node[T]]:
+        """Yield the trees of the domains that ``host_name`` is below."""
+        if not host_name.isascii():
+            # Case folding knows letters beyond ASCII that equal ASCII ones (the Kelvin sign).
+            yield from self.suffixes.values()
+            return
+        name = host_name.lower()
+        dot = name.find(b".")
+        while dot >= 0:
+            root = self.suffixes.get(name[dot:])
+            if root is not None:
+                yield root
+            dot = name.find(b".", dot + 1)
 
     def update(
         self, removed: Iterable[RouteKey], added: Iterable[IndexedRoute[T]]
@@ -147,27 +165,29 @@ class RouteIndex(Generic[T]):
         """
         changed: dict[RouteKey, IndexedRoute[T] | None] = dict.fromkeys(removed)
         changed.update((route.key, route) for route in added)
-        changes = _Changes[T](self.keep_trailing_slash)
+        changes = _Changes[T](self.keep_trailing_slash, self._floating)
         for key, route in changed.items():
             old = self.routes.get(key)
             if old is not None:
                 changes.remove(old)
             if route is not None:
                 changes.add(route)
-        floating = self.floating
         buckets: dict[bytes, HostBucket[T] | None] = {}
-        for host, places in changes.by_host.items():
-            if host is None:
-                floating = _apply(floating, places)
-                continue
+        for host, places in changes.hosts.items():
             bucket = self.hosts.get(host)
             root = _apply(EMPTY if bucket is None else bucket.root, places)
             buckets[host] = None if root.best is None else HostBucket(root)
+        trees: dict[bytes, Node[T] | None] = {}
+        for suffix, places in changes.suffixes.items():
+            root = _apply(self.suffixes.get(suffix, EMPTY), places)
+            trees[suffix] = None if root.best is None else root
         return RouteIndex(
             self.keep_trailing_slash,
             self.routes.changed(changed),
             self.hosts.changed(buckets),
-            floating,
+            self.suffixes.changed(trees),
+            _apply(self.anywhere, changes.anywhere),
+            changes.floating,
         )
 
 
@@ -183,106 +203,66 @@ class _PlaceChange(Generic[T]):
 
 
 class _Changes(Generic[T]):
-    """Changes by host (None: not bound to a host) and by key in the host's tree."""
+    """Changes by tree and by key in the tree."""
 
-    __slots__ = ("_keep_trailing_slash", "by_host")
+    __slots__ = ("_keep_trailing_slash", "anywhere", "floating", "hosts", "suffixes")
 
-    def __init__(self, keep_trailing_slash: bool) -> None:
+    def __init__(self, keep_trailing_slash: bool, floating: Mapping[int, int]) -> None:
         self._keep_trailing_slash = keep_trailing_slash
-        self.by_host: dict[bytes | None, dict[bytes, _PlaceChange[T]]] = {}
+        self.floating = dict(floating)
+        self.hosts: dict[bytes, dict[bytes, _PlaceChange[T]]] = {}
+        self.suffixes: dict[bytes, dict[bytes, _PlaceChange[T]]] = {}
+        self.anywhere: dict[bytes, _PlaceChange[T]] = {}
 
     def remove(self, route: IndexedRoute[T]) -> None:
         """Take ``route`` out of its places."""
-        for host, place, _, _ in self._places(route):
-            self._change(host, place).removed.add(route.key)
+        for change, _, _ in self._places(route, -1):
+            change.removed.add(route.key)
 
     def add(self, route: IndexedRoute[T]) -> None:
         """Put ``route`` at its places."""
-        for host, place, ending, entry in self._places(route):
-            change = self._change(host, place)
+        for change, ending, entry in self._places(route, 1):
             (change.ending if ending else change.passing).append(entry)
 
-    def _change(self, host: bytes | None, place: bytes) -> _PlaceChange[T]:
-        places = self.by_host.get(host)
-        if places is None:
-            places = self.by_host[host] = {}
-        change = places.get(place)
-        if change is None:
-            change = places[place] = _PlaceChange()
-        return change
-
     def _places(
-        self, route: IndexedRoute[T]
-    ) -> Iterator[tuple[bytes | None, bytes, bool, Entry[T]]]:
-        """Yield (host, key in the tree, only for paths that end there, entry) for each place."""
-        hosts, conditions, path = split_rule(route.rule)
-        if hosts is not None and not hosts:
+        self, route: IndexedRoute[T], count: int
+    ) -> Iterator[tuple[_PlaceChange[T], bool, Entry[T]]]:
+        """Yield (change, only for paths that end there, entry) for each place of a frontend."""
+        scope = scope_of(route.rule)
+        if scope is None:
             return
-        entries = list(_entries(route, conditions, path, self._keep_trailing_slash))
-        for host in (None,) if hosts is None else hosts:
+        keep = self._keep_trailing_slash
+        if scope.hosts:
+            entries = list(entries_of(route, scope.conditions, scope.path, keep))
+            for host in scope.hosts:
+                places = self.hosts.setdefault(host, {})
+                for place, ending, entry in entries:
+                    yield _change(places, place), ending, entry
+        if not scope.floating:
+            return
+        self._count(route.effective_priority, count)
+        entries = list(entries_of(route, scope.wider_conditions, scope.path, keep))
+        for suffix in scope.suffixes:
+            places = self.suffixes.setdefault(suffix, {})
             for place, ending, entry in entries:
-                yield host, place, ending, entry
+                yield _change(places, place), ending, entry
+        if scope.anywhere:
+            for place, ending, entry in entries:
+                yield _change(self.anywhere, place), ending, entry
 
-
-def split_rule(
-    rule: FrontendRule,
-) -> tuple[list[bytes] | None, tuple[Matcher, ...], PathMatcher | None]:
-    """Return (literal hosts, other conditions, the path matcher to index by) of a rule.
-
-    Hosts None: not bound to hosts; empty: can never match.
-    """
-    hosts: list[bytes] | None = None
-    conditions: list[Matcher] = []
-    path: PathMatcher | None = None
-    for matcher in rule.matchers:
-        if isinstance(matcher, HostMatcher) or (
-            isinstance(matcher, HostRegexpMatcher) and not matcher.expressions
-        ):
-            names = list(dict.fromkeys(matcher.hosts))
-            hosts = names if hosts is None else [host for host in hosts if host in names]
-        elif isinstance(matcher, PathMatcher):
-            if not matcher.patterns:
-                return [], (), None
-            if path is None:
-                path = matcher
-            elif matcher.shortest_prefix > path.shortest_prefix:
-                conditions.append(path)
-                path = matcher
-            else:
-                conditions.append(matcher)
+    def _count(self, priority: int, count: int) -> None:
+        left = self.floating.get(priority, 0) + count
+        if left:
+            self.floating[priority] = left
         else:
-            conditions.append(matcher)
-    return hosts, tuple(conditions), path
+            del self.floating[priority]
 
 
-def _entries(
-    route: IndexedRoute[T],
-    conditions: tuple[Matcher, ...],
-    path: PathMatcher | None,
-    keep_trailing_slash: bool,
-) -> Iterator[tuple[bytes, bool, Entry[T]]]:
-    priority, name, provider = route.order
-    payload = route.payload
-    key = route.key
-    if path is None:
-        yield (
-            b"",
-            False,
-            Entry(payload, key, False, (priority, name, provider, 0), None, conditions),
-        )
-        return
-    for number, pattern in enumerate(path.patterns):
-        order = (priority, name, provider, number)
-        if not pattern.literal:
-            yield pattern.prefix, False, Entry(payload, key, False, order, pattern, conditions)
-        elif not pattern.exact:
-            yield pattern.prefix, False, Entry(payload, key, False, order, None, conditions)
-        else:
-            for place in (pattern.prefix, pattern.prefix + b"/"):
-                redirect = place.endswith(b"/") != pattern.slash
-                if keep_trailing_slash and place != pattern.whole:
-                    continue
-                yield place, True, Entry(payload, key, redirect, order, None, conditions)
+def _change(places: dict[bytes, _PlaceChange[T]], place: bytes) -> _PlaceChange[T]:
+    change = places.get(place)
+    if change is None:
+        change = places[place] = _PlaceChange()
+    return change
 
 
 def _apply(root: Node[T], changes: dict[bytes, _PlaceChange[T]]) -> Node[T]:

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, TypeVar
 
 from kvproxy.routing import tree
-from kvproxy.routing.index import IndexedRoute, RouteIndex, split_rule
+from kvproxy.routing.index import IndexedRoute, RouteIndex
+from kvproxy.routing.places import scope_of
 from kvproxy.rules.matchers import (
     HeadersMatcher,
     HeadersRegexpMatcher,
@@ -58,13 +59,15 @@ def covers(first: FrontendRule, second: FrontendRule) -> bool:
 
 def _candidates(index: RouteIndex[T], route: IndexedRoute[T]) -> Iterator[IndexedRoute[T]]:
     """Yield frontends tried before ``route`` at places that its requests pass."""
-    hosts, _, path = split_rule(route.rule)
-    if hosts is not None and not hosts:
+    scope = scope_of(route.rule)
+    if scope is None:
         return
-    sample = path.patterns[0].sample if path is not None else b""
-    roots = [index.floating]
-    if hosts:
-        bucket = index.hosts.get(hosts[0])
+    sample = scope.path.patterns[0].sample if scope.path is not None else b""
+    roots = [index.anywhere]
+    host = (*scope.hosts, *scope.suffixes, b"")[0]
+    roots.extend(index.below(host))
+    if scope.hosts:
+        bucket = index.hosts.get(host)
         if bucket is not None:
             roots.append(bucket.root)
     order = (*route.order, 0)

@@ -24,11 +24,12 @@ _NOTHING: Final[dict[Any, Any]] = {}
 class ShardedMap(Mapping[K, V]):
     """A mapping; `changed` returns a new one, the old one stays. Iteration is in no order."""
 
-    __slots__ = ("_shards",)
+    __slots__ = ("_length", "_shards")
 
-    def __init__(self, shards: list[dict[K, V]] | None = None) -> None:
-        """Take the shards of another version, or start empty."""
+    def __init__(self, shards: list[dict[K, V]] | None = None, length: int = 0) -> None:
+        """Take shards that hold ``length`` keys, or start empty."""
         self._shards = [_NOTHING] * _SHARDS if shards is None else shards
+        self._length = length
 
     def __getitem__(self, key: K) -> V:
         """Return the value of ``key``; raises KeyError."""
@@ -49,18 +50,21 @@ class ShardedMap(Mapping[K, V]):
 
     def __len__(self) -> int:
         """Return the number of keys."""
-        return sum(map(len, self._shards))
+        return self._length
 
     def changed(self, changes: Mapping[K, V | None]) -> ShardedMap[K, V]:
         """Return a mapping with the new values of ``changes``; None takes a key away."""
         shards = self._shards.copy()
+        length = self._length
         for key, value in changes.items():
             number = hash(key) & _MASK
             shard = shards[number]
             if shard is self._shards[number]:
                 shard = shards[number] = shard.copy()
+            length -= len(shard)
             if value is None:
                 shard.pop(key, None)
             else:
                 shard[key] = value
-        return ShardedMap(shards)
+            length += len(shard)
+        return ShardedMap(shards, length)

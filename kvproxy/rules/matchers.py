@@ -184,12 +184,13 @@ class HostRegexpMatcher(Matcher):
     rest.
     """
 
-    __slots__ = ("expressions", "hosts")
+    __slots__ = ("expressions", "hosts", "suffixes")
 
     def __init__(self, element: Element, context: ParseContext) -> None:
         """Read the names; raises `BudgetError`."""
         super().__init__(element)
         hosts: list[bytes] = []
+        suffixes: set[bytes | None] = set()
         expressions: list[Expression] = []
         for value in element.values:
             try:
@@ -200,10 +201,13 @@ class HostRegexpMatcher(Matcher):
                     hosts.append(configured_host(value))
                 else:
                     expressions.append(context.compile(template, "(?i)^", "$"))
+                    suffixes.add(_literal_domain(value))
             except TemplateError as error:
                 context.warnings.append(f"`HostRegexp`: {error}")
         self.hosts = tuple(hosts)
         self.expressions = tuple(expressions)
+        known = sorted(suffix for suffix in suffixes if suffix is not None)
+        self.suffixes = tuple(known) if len(known) == len(suffixes) else None
 
     def test(self, request: RequestFacts, keep_trailing_slash: bool) -> int:
         """See `Matcher.test`."""
@@ -218,6 +222,12 @@ class HostRegexpMatcher(Matcher):
     def observed(self, request: RequestFacts) -> str:
         """See `Matcher.observed`."""
         return _text(request.host_name)
+
+
+def _literal_domain(template: str) -> bytes | None:
+    """Return the literal end of a host template from its first dot on, None without one."""
+    _, dot, rest = template.rpartition("}")[2].partition(".")
+    return (dot + rest).lower().encode() if dot and rest.isascii() else None
 
 
 class PathPattern:
