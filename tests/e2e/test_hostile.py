@@ -119,6 +119,7 @@ REFUSED = [
     Refused("length-underscore", length(b"0_5")),
     Refused("length-blank-inside", length(b"5 5")),
     Refused("length-list", length(b"5, 5")),
+    Refused("length-after-a-tab", length(b"\t5")),
     Refused("length-empty", length(b"")),
     Refused("length-unicode-digit", length("\u0665".encode())),
     Refused("length-nbsp", length(b"\xa05")),
@@ -304,7 +305,7 @@ class Legal:
 
 
 LEGAL = [
-    Legal("blanks-around-a-length", POST + b"Content-Length: \t5 \t\r\n\r\nhello", b"hello"),
+    Legal("blanks-around-a-length", POST + b"Content-Length:   5  \r\n\r\nhello", b"hello"),
     Legal("leading-zeros-in-a-length", POST + b"Content-Length: 005\r\n\r\nhello", b"hello"),
     Legal(
         "body-of-a-get",
