@@ -94,7 +94,8 @@ def main() -> None:
         f"Machine: {machine.description()}. The proxy is pinned to one core, the load generator "
         "(wrk, 64 keep-alive connections, 1 KB answers) and the server (nginx) to another.\n",
         "CPU is user plus system time of the proxy's whole process tree, divided by requests; "
-        f"medians of {rounds} interleaved round(s) of {seconds:g} s. Compare ratios, not absolutes.\n",
+        f"medians of {rounds} interleaved round(s) of {seconds:g} s. Compare ratios, not "
+        "absolutes.\n",
         table(["proxy", "version"], [[name, text] for name, text in versions.items()]),
     ]
     if "requests" in arguments.only:

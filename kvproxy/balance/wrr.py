@@ -1,4 +1,4 @@
-"""Interleaved weighted round robin, in the exact order of Traefik 1.7 (specification section 7.2)."""
+"""Interleaved weighted round robin in the exact order of Traefik 1.7 (spec section 7.2)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 class WeightedRoundRobin:
     """Yields positions of a list of weights, heavier ones more often.
 
-    Each round lowers a threshold by the greatest common divisor of all weights, from the largest weight
-    down; a position is taken when its weight reaches the threshold. ``(3, 1)`` gives 0 0 0 1 0 0 0 1.
+    Each round lowers a threshold by the greatest common divisor of all weights, from the largest
+    weight down; a position is taken when its weight reaches the threshold. ``(3, 1)`` gives
+    0 0 0 1 0 0 0 1.
     """
 
     __slots__ = ("_current", "_divisor", "_maximum", "_position", "weights")

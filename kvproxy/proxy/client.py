@@ -59,7 +59,7 @@ LINGER_SECONDS = 2.0
 """How long an answer may be read by a client whose request body is no longer wanted."""
 
 EXPECT_SECONDS = 1.0
-"""How long a server may take to say 100 before the proxy says it (specification section 8.7)."""
+"""How long a server may take to say 100 before the proxy says it (spec section 8.7)."""
 
 HALF_CLOSED_SECONDS = 60.0
 """How long a client that closed its sending side is served at most."""
@@ -540,8 +540,7 @@ class ClientConnection(asyncio.Protocol):
             self._answer(text_answer(status))
 
     def response_stale(self) -> bool:
-        """Send the request once more on a new connection, if that is safe (specification section
-        8.5)."""
+        """Send the request once more on a new connection, if that is safe (spec section 8.5)."""
         prefix, self._prefix = self._prefix, b""
         safe = self.flags & IDEMPOTENT and not self.flags & CHUNKED and not self._body
         if not prefix or not safe or self._phase != ACTIVE or self._response_status:

@@ -19,7 +19,8 @@ import msgspec
 from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.proxy.chain import COUNTER_CELLS, Balancer, Chain, balancer_signature
 from kvproxy.proxy.server import Server
-from kvproxy.routing.index import IndexedRoute, split_rule
+from kvproxy.routing.index import IndexedRoute
+from kvproxy.routing.places import scope_of
 from kvproxy.rules.errors import RuleError
 from kvproxy.rules.parser import FrontendRule, parse_rules
 
@@ -320,7 +321,9 @@ class _Step:
                     del self.plan._users[backend_key]
 
     def _note_hosts(self, rule: FrontendRule) -> None:
-        self._hosts.update(split_rule(rule)[0] or ())
+        scope = scope_of(rule)
+        if scope is not None:
+            self._hosts.update(scope.hosts)
 
     @staticmethod
     def _use(backend: BackendPlan, change: int) -> None:

@@ -18,8 +18,7 @@ TLS_HANDSHAKE_SECONDS = 10.0
 
 
 class DialError(Exception):
-    """A server could not be asked; ``status`` is what the client is told (specification section
-    8.5)."""
+    """A server could not be asked; ``status`` is what the client is told (spec section 8.5)."""
 
     def __init__(self, status: int, reason: str) -> None:
         """``reason`` is for the log."""
@@ -30,7 +29,7 @@ class DialError(Exception):
 class Server:
     """Shared by every backend of a worker that names the same scheme, host, port and path.
 
-    ``identity`` is that of specification section 7.1; ``users`` counts the backends that name
+    ``identity`` is that of spec section 7.1; ``users`` counts the backends that name
     it. ``idle`` holds open connections that wait for a request, the latest used last.
     ``host_line`` ends a request head
     with the server's own ``Host``.
@@ -65,7 +64,7 @@ class Server:
         return f"{self.scheme}://{self.host}:{self.port}"
 
     def accepts(self, websocket: bool) -> bool:
-        """Tell whether the URL's scheme can carry this request (specification section 7.10)."""
+        """Tell whether the URL's scheme can carry this request (spec section 7.10)."""
         return self.scheme in ("http", "https") or (websocket and self.scheme in ("ws", "wss"))
 
     async def dial(self) -> UpstreamConnection:
