@@ -21,6 +21,10 @@ HOST_TEMPLATES = (
     "{x:(}",
     "{a:[ab]}.{b:test|tost}",
     "{all:.*}",
+    "{x}.Kel.TEST",
+    "{x:.*}t",
+    "{x}a.test",
+    "{x}.t\u017ft",
 )
 PATHS = ("/", "/a", "/a/", "/ab", "/a/b", "/a/b/", "/a/b/c", "/b", "/\u00e4", "/a//", "a", "")
 PATH_TEMPLATES = (
@@ -33,7 +37,7 @@ VALUES = ("", "1", "2", "ab")
 QUERIES = ("a=1", "b=2", "a=", "a={x:[0-9]+}", "b={q}", "a=1=b=2", "={x}", "c={x:(}")
 REQUEST_HOSTS = (
     *("a.test", "A.TEST:80", "b.test", "x.a.test", "1.test:8080", "c.test", "test", "", "[::1]:80"),
-    "x.a.test.",
+    *("x.a.test.", "x.kel.test", "x.\u212ael.test", "x.t\u017ft", "x.tst", "xa.test", ".test"),
 )
 REQUEST_PATHS = (
     *("/", "/a", "/a/", "/ab", "/a/b", "/a/b/", "/a/b/c", "/b", "/b/", "/%c3%a4", "/%e9a", "/a//"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +92,7 @@ def test_finds_what_the_plain_scan_finds_after_any_updates(
         check(version, routes_then, asked)
     emptied = index.update(list(current), ())
     assert not emptied.hosts
+    assert not emptied.suffixes
     assert emptied.floating_priority == -1
     check(emptied, {}, asked)
 
@@ -110,6 +112,7 @@ def test_shape_does_not_depend_on_history(
     left = {each.key: each for each in added if each.key not in removed}
     at_once = RouteIndex.empty(False).update((), left.values())
     assert set(stepwise.hosts) == set(at_once.hosts)
+    assert set(stepwise.suffixes) == set(at_once.suffixes)
     assert stepwise.floating_priority == at_once.floating_priority
     for host, bucket in at_once.hosts.items():
         other = stepwise.hosts[host]
@@ -161,6 +164,8 @@ def test_only(rules: list[tuple[str, str, int]], only: str | None, priority: int
         (["Host:a.test"], -1),
         (["Host:a.test", "PathPrefix:/x"], 13),
         (["HostRegexp:a.test,{x}.test"], 26),
+        (["HostRegexp:{x:.*}"], 17),
+        (["HostRegexp:{x}.test;Host:a.test"], -1),
         (["Path:nothing"], -1),
     ],
 )
@@ -192,6 +197,47 @@ def test_equal_priorities_go_by_name_then_provider() -> None:
 def test_two_hosts_in_two_routes_meet_in_their_intersection() -> None:
     index = index_of(route("a", "Host:a.test,b.test", "Host:b.test,c.test"))
     assert set(index.hosts) == {b"b.test"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "hosts", "suffixes", "anywhere"),
+    [
+        ("Host:a.test", {b"a.test"}, set(), False),
+        ("HostRegexp:{x}.a.Test", set(), {b".a.test"}, False),
+        ("HostRegexp:B.test,{x}www.a.test,{x}.c", {b"b.test"}, {b".a.test", b".c"}, False),
+        ("HostRegexp:{x}.a.test,{x}", set(), set(), True),
+        ("HostRegexp:{x}.test;HostRegexp:a.test", {b"a.test"}, set(), False),
+        ("HostRegexp:{x}.test;HostRegexp:{y}", set(), {b".test"}, False),
+        ("HostRegexp:{x}.t\u00e4st", set(), set(), True),
+        ("PathPrefix:/x", set(), set(), True),
+        ("Path:x", set(), set(), False),
+    ],
+)
+def test_places(rule: str, hosts: set[bytes], suffixes: set[bytes], anywhere: bool) -> None:
+    index = index_of(route("a", rule))
+    assert set(index.hosts) == hosts
+    assert set(index.suffixes) == suffixes
+    assert (index.anywhere.best is not None) == anywhere
+    emptied = index.update([("file", "a")], ())
+    assert (len(emptied.hosts), len(emptied.suffixes), emptied.anywhere.best) == (0, 0, None)
+
+
+def test_a_template_that_names_a_host_in_full_takes_it_without_an_expression() -> None:
+    index = index_of(route("a", "HostRegexp:a.test,{x}.a.test"))
+    assert index.hosts[b"a.test"].only == "a"
+    assert found_name(index, view("a.test")) == "a"
+    assert found_name(index, view("b.a.test")) == "a"
+    assert found_name(index, view("c.test")) is None
+
+
+def test_many_hosts_times_many_paths_stay_affordable() -> None:
+    names = ",".join(f"h{number}.test" for number in range(2000))
+    paths = ",".join(f"/p{number}" for number in range(2000))
+    started = time.process_time()
+    index = index_of(route("a", f"Host:{names};Path:{paths}"))
+    assert time.process_time() - started < 2.0
+    assert found_name(index, view("h1999.test", "/p1999")) == "a"
+    assert found_name(index, view("h1999.test", "/p2000")) is None
 
 
 def test_contradictory_hosts_are_in_no_bucket() -> None:
