@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
+from kvproxy import cli
 from kvproxy.provider import Failure, Snapshot
 from tests.support.backend import ReservedPort
 from tests.support.deadline import wait_until
@@ -152,3 +154,23 @@ LINKS = [(path, link) for path in DOCUMENTS for link in links(path)]
 @pytest.mark.parametrize(("path", "link"), LINKS, ids=[f"{name_of(p)}-{t}" for p, t in LINKS])
 def test_links_lead_somewhere(path: Path, link: str) -> None:
     assert (path.parent / link).exists()
+
+
+TOML = [
+    block
+    for block in BLOCKS
+    if block.language == "toml" and not block.text.startswith("# pyproject.toml")
+]
+
+
+@pytest.mark.parametrize("block", TOML, ids=[block.place for block in TOML])
+def test_configurations_are_valid(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kvproxy.toml").write_text(block.text)
+    (tmp_path / "routes.toml").write_text("[frontends]\n[backends]\n")
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "routes" / "a.toml").write_text("[frontends]\n[backends]\n")
+    result = CliRunner().invoke(cli.group(), ["check", "--configFile=kvproxy.toml", "--strict"])
+    assert result.exit_code == 0, result.output

@@ -16,6 +16,7 @@ from kvproxy.cli.group import CommandGroup
 HELP_SECONDS = 0.3
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("command", [[], ["run"]], ids=["kvproxy", "run"])
 def test_help_is_fast(command: list[str]) -> None:
     """The best of five: other work on the machine must not decide."""
