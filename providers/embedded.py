@@ -119,7 +119,6 @@ class _Observer:
         self._names = {path.name, path.name + "-wal"}
         self._directory_watch = -1
         self._inotify: inotify.Inotify | None = None
-        self._woken = asyncio.Event()
         try:
             self._inotify = inotify.Inotify()
         except OSError as error:
