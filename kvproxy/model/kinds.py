@@ -48,7 +48,7 @@ UnitDuration = Annotated[float, Meta(extra={"kind": "unit duration"})]
 """Seconds; written with a unit. Text that is no duration is a warning and counts as absent."""
 
 
-class Section(Struct, frozen=True, rename="camel", kw_only=True):
+class Section(Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
     """Base of every section of the configuration; its ``repr`` hides secrets."""
 
     def __repr__(self) -> str:
