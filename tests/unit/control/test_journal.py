@@ -536,21 +536,22 @@ def test_generations_that_are_not_written_in_time_are_left_out_but_not_the_newes
 
 
 _CHILD = """
-import sys, time
+import sys
 from pathlib import Path
 from tests.unit.control.test_journal import Process
 from tests.unit.control.entries import backend, frontend, snapshot
 
 process = Process(Path(sys.argv[1]))
 process.line.restore(["file"])
-start = process.line.generation.number
-print("ready", flush=True)
-number = start
+number = process.line.generation.number
 while True:
     number += 1
     frontends = {f"f{i}": frontend(rule=f"Host:h{number}x{i % 7}") for i in range(number % 40 + 1)}
     frontends["stamp"] = frontend(rule=f"Host:g{process.line.generation.number + 1}")
     process.line.offer(snapshot(frontends, {"one": backend()}))
+    if process.journal.last_number + 1 == number:
+        process.written()
+        print("ready", flush=True)
 """
 
 
@@ -573,14 +574,12 @@ def test_survives_being_killed_at_any_moment(tmp_path: Path) -> None:
         outcome = process.line.restore(["file"])
         assert process.journal.problems == ()
         history = process.journal.history()
-        if history:
-            assert outcome.generation is not None
-            assert outcome.generation.number == history[0].number
-            stamp = rules(outcome.generation)["file", "stamp"].split(" -> ")[0]
-            assert stamp == f"Host:g{outcome.generation.number}"
-            for entry in history[:: max(1, len(history) // 5)]:
-                assert process.journal.generation(entry.number) is not None
-            assert history[0].number >= last
-            last = history[0].number
+        assert history[0].number > last
+        last = history[0].number
+        assert outcome.generation is not None
+        assert outcome.generation.number == last
+        stamp = rules(outcome.generation)["file", "stamp"].split(" -> ")[0]
+        assert stamp == f"Host:g{last}"
+        for entry in history[:: max(1, len(history) // 5)]:
+            assert process.journal.generation(entry.number) is not None
         process.stop()
-    assert last > 0
