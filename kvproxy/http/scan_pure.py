@@ -13,7 +13,7 @@ head could have there; then, with the head complete, what its lines mean.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 from kvproxy.http.flags import (
@@ -43,15 +43,17 @@ from kvproxy.http.flags import (
 )
 
 
-def _compile(pattern: str) -> re.Pattern[bytes]:
-    return re.compile(pattern.encode("ascii"))
+def _compile(pattern: str, flags: re.RegexFlag = re.RegexFlag.NOFLAG) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode("ascii"), flags)
 
 
-def _names(*names: str, dash: str = "[-_]") -> str:
-    """Alternatives that match header names in any case; `dash` is what a `-` of a name matches."""
-    return "|".join(
-        "".join(dash if c == "-" else f"[{c.upper()}{c}]" for c in name) for name in names
-    )
+def _any_of(patterns: list[str]) -> str:
+    """Alternatives, arranged by their first letter: most names fall out at the first test."""
+    groups: dict[str, list[str]] = {}
+    for pattern in patterns:
+        groups.setdefault(pattern[0], []).append(pattern[1:])
+    alternatives = "|".join(f"{letter}(?:{'|'.join(tails)})" for letter, tails in groups.items())
+    return f"(?=[{''.join(groups)}])(?:{alternatives})"
 
 
 # RFC 9110 sections 5.1, 5.5, 5.6.2 and RFC 9112 sections 2.1, 3, 4; no obsolete line folding.
@@ -74,45 +76,28 @@ _match_line = _compile(_LINE).match
 
 # Splitting at these gives: kept text, line, name, value, kept text, line, name, value, ...
 _FIELD = r"(\n({names}):[ \t]*+([^\r]*+)\r)"
+_HOP_BY_HOP = [
+    "connection",
+    "keep-alive",
+    "te",
+    "upgrade",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+]
+_FRAMING = ["content-length", "transfer-encoding"]
+# A server may read `_` as `-`, so a name of a request counts as what it imitates.
+_REQUEST_NAMES = [
+    name.replace("-", "[-_]")
+    for name in (*_HOP_BY_HOP, *_FRAMING, "host", "trailer", "expect", "x-real-ip", "x-forwarded-")
+]
+_REQUEST_NAMES[-1] += f"{_TOKEN}*+"
 _split_request = _compile(
-    _FIELD.format(
-        names=_names(
-            "host",
-            "connection",
-            "content-length",
-            "transfer-encoding",
-            "keep-alive",
-            "te",
-            "trailer",
-            "upgrade",
-            "expect",
-            "proxy-connection",
-            "proxy-authenticate",
-            "proxy-authorization",
-            "x-real-ip",
-        )
-        + "|"
-        + _names("x-forwarded-")
-        + rf"{_TOKEN}*+|"
-        + _names("idempotency-key", "x-idempotency-key", dash="-")
-    )
+    _FIELD.format(names=_any_of([*_REQUEST_NAMES, "idempotency-key", "x-idempotency-key"])),
+    re.IGNORECASE,
 ).split
 _split_response = _compile(
-    _FIELD.format(
-        names=_names(
-            "connection",
-            "content-length",
-            "transfer-encoding",
-            "keep-alive",
-            "te",
-            "upgrade",
-            "proxy-connection",
-            "proxy-authenticate",
-            "proxy-authorization",
-            "date",
-            dash="-",
-        )
-    )
+    _FIELD.format(names=_any_of([*_HOP_BY_HOP, *_FRAMING, "date"])), re.IGNORECASE
 ).split
 
 _is_host = _compile(
@@ -121,7 +106,6 @@ _is_host = _compile(
 _is_plain = _compile(
     r"(?:/(?!\.\.?(?:[/?;]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)++(?:\?[^#\x80-\xff]++)?"
 ).fullmatch
-_is_length = _compile(r"[0-9]{1,18}").fullmatch
 _match_absolute = _compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)").match
 
 _METHOD_FLAGS: Final = {
@@ -135,9 +119,14 @@ _PROTECTED: Final = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"expect", b"date")
 )
 _OPTIONS_WITHOUT_FIELD: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
+# What nearly every Connection line says, read already.
+_COMMON_OPTIONS: Final = {
+    value: (value.lower(),) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")
+}
 _DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 _TE_TRAILERS: Final = b"Te: trailers\r\n"
 _SWITCH: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+_MAX_LENGTH_DIGITS: Final = 18
 _NOT_WHOLE: Final = 0
 
 
@@ -173,56 +162,53 @@ def scan_request(
     if method == b"CONNECT":
         return 405
     flags = _METHOD_FLAGS.get(method, 0)
-    pieces = _split_request(fields)
+    pieces = iter(_split_request(fields))
+    kept = [next(pieces)]
     host: bytes | None = None
     length: bytes | None = None
     coding: bytes | None = None
     connection: bytes | None = None
     te = upgrade = b""
-    expect = True
-    for i in range(1, len(pieces), 4):
-        name = pieces[i + 1].lower()
+    known_expectation = True
+    for line, name, value, text in zip(pieces, pieces, pieces, pieces, strict=True):
+        name = name.lower()
         if name == b"host":
             if host is not None:
                 return 400
-            host = pieces[i + 2].rstrip(b" \t")
+            host = value.rstrip(b" \t")
             if not _is_host(host):
                 return 400
         elif name == b"connection":
-            value = pieces[i + 2]
             connection = value if connection is None else connection + b"," + value
         elif name == b"content-length":
-            if length is not None or b"\t" in pieces[i]:
+            # Not all parsers take a tab for white space beside a framing value.
+            if length is not None or b"\t" in line:
                 return 400
-            length = pieces[i + 2].rstrip(b" \t")
-            if not _is_length(length):
+            length = value.rstrip(b" ")
+            if len(length) > _MAX_LENGTH_DIGITS or not length.isdigit():
                 return 400
-            pieces[i + 1] = pieces[i + 2] = b""
-            continue
+            kept.append(line)
         elif name == b"transfer-encoding":
-            if coding is not None or b"\t" in pieces[i]:
+            if coding is not None or b"\t" in line:
                 return 400
-            coding = pieces[i + 2].rstrip(b" \t").lower()
-            pieces[i + 1] = pieces[i + 2] = b""
-            continue
+            coding = value.rstrip(b" ").lower()
+            kept.append(line)
         elif name == b"expect":
-            if pieces[i + 2].rstrip(b" \t").lower() != b"100-continue":
-                expect = False
+            known_expectation &= value.rstrip(b" \t").lower() == b"100-continue"
             flags |= EXPECT
+            # An HTTP/1.0 client cannot wait for 100 (Continue): RFC 9110, section 10.1.1.
             if minor == b"1":
-                pieces[i + 1] = pieces[i + 2] = b""
-                continue
+                kept.append(line)
         elif name == b"te":
-            te += b"," + pieces[i + 2]
+            te += b"," + value
         elif name == b"upgrade":
-            upgrade += b"," + pieces[i + 2]
+            upgrade += b"," + value
         elif name == b"x-real-ip" or name.startswith(b"x-forwarded-"):
             flags |= FORWARDED
         elif name.endswith(b"idempotency-key"):
             flags |= IDEMPOTENT
-            pieces[i + 1] = pieces[i + 2] = b""
-            continue
-        pieces[i] = pieces[i + 1] = pieces[i + 2] = b""
+            kept.append(line)
+        kept.append(text)
 
     if host is None:
         if minor == b"1":
@@ -246,20 +232,20 @@ def scan_request(
         if length is not None or minor == b"0":
             return 400
         flags |= CHUNKED
-    options: list[bytes] = []
+    options: Collection[bytes] = ()
     if connection is not None:
-        options = _elements(connection)
+        options = _COMMON_OPTIONS.get(connection) or _elements(connection)
         if len(options) > MAX_CONNECTION_OPTIONS:
             return 400
     if coding is not None and coding != b"chunked":
         return 501
-    if not expect:
+    if not known_expectation:
         return 417
 
     if _is_plain(target):
         flags |= PLAIN_PATH
     size = 0 if length is None else int(length)
-    fields = b"".join(pieces)
+    fields = b"".join(kept)
     if minor == b"0":
         flags = flags & ~EXPECT | HTTP10
     elif b"close" not in options:
@@ -312,45 +298,42 @@ def scan_response(
     if fields.count(b"\n") > MAX_HEADERS + 1:
         return 500
     status = int(code)
-    pieces = _split_response(fields)
+    pieces = iter(_split_response(fields))
+    kept = [next(pieces)]
     length = -1
     chunked = dated = False
-    options: list[bytes] = []
+    options: Collection[bytes] = ()
     upgrade = b""
     bodiless = status < 200 or status == 204
-    announced_body = False
-    for i in range(1, len(pieces), 4):
-        name = pieces[i + 1].lower()
+    for line, name, value, text in zip(pieces, pieces, pieces, pieces, strict=True):
+        name = name.lower()
         if name == b"date":
             dated = True
-            pieces[i + 1] = pieces[i + 2] = b""
-            continue
-        if name == b"content-length":
-            value = pieces[i + 2].rstrip(b" \t")
-            if b"\t" in pieces[i] or not _is_length(value):
+            kept.append(line)
+        elif name == b"content-length":
+            value = value.rstrip(b" ")
+            if b"\t" in line or len(value) > _MAX_LENGTH_DIGITS or not value.isdigit():
                 return 500
             size = int(value)
             if length < 0:
                 length = size
-                announced_body = size > 0
                 if not bodiless:
-                    pieces[i + 1] = pieces[i + 2] = b""
-                    continue
+                    kept.append(line)
             elif length != size:
                 return 500
-        elif name == b"transfer-encoding":
-            value = pieces[i + 2].rstrip(b" \t")
-            if b"\t" in pieces[i] or chunked or minor == b"0" or value.lower() != b"chunked":
-                return 500
-            chunked = announced_body = True
-            if not bodiless and not request_flags & HTTP10:
-                pieces[i + 1] = pieces[i + 2] = b""
-                continue
         elif name == b"connection":
-            options += _elements(pieces[i + 2])
+            found = _COMMON_OPTIONS.get(value) or _elements(value)
+            options = found if not options else [*options, *found]
+        elif name == b"transfer-encoding":
+            value = value.rstrip(b" ")
+            if b"\t" in line or chunked or minor == b"0" or value.lower() != b"chunked":
+                return 500
+            chunked = True
+            if not bodiless and not request_flags & HTTP10:
+                kept.append(line)
         elif name == b"upgrade":
-            upgrade += b"," + pieces[i + 2]
-        pieces[i] = pieces[i + 1] = pieces[i + 2] = b""
+            upgrade += b"," + value
+        kept.append(text)
     if (chunked and length >= 0) or len(options) > MAX_CONNECTION_OPTIONS:
         return 500
 
@@ -369,7 +352,7 @@ def scan_response(
                 return 500
     elif request_flags & HEAD or status == 204 or status == 304:
         kind = NO_BODY
-        if available or (status == 204 and announced_body):
+        if available or (status == 204 and (length > 0 or chunked)):
             reuse = False
     elif chunked:
         kind = CHUNKED_BODY
@@ -382,7 +365,7 @@ def scan_response(
         kind = CLOSE
         reuse = False
 
-    fields = b"".join(pieces)
+    fields = b"".join(kept)
     if options and not _OPTIONS_WITHOUT_FIELD.issuperset(options):
         fields = _without_nominated(fields, options)
     keep = request_flags & KEEP_ALIVE and kind != CLOSE
@@ -429,7 +412,7 @@ def _elements(value: bytes) -> list[bytes]:
     return [element for element in elements if element]
 
 
-def _without_nominated(fields: bytes, options: Iterable[bytes]) -> bytes:
+def _without_nominated(fields: bytes, options: Collection[bytes]) -> bytes:
     """`fields` without the lines that a Connection header names (RFC 9110, section 7.6.1)."""
     nominated = set(options) - _OPTIONS_WITHOUT_FIELD - _PROTECTED
     lines = fields.split(b"\n")
