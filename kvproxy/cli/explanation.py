@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from kvproxy.http.scan import scan_request
 from kvproxy.http.target import CanonicalTarget, canonical_target, request_uri
-from kvproxy.routing.linear import IndexedRoute, in_order
+from kvproxy.routing import linear
+from kvproxy.routing.linear import IndexedRoute
 from kvproxy.routing.request import RequestView
-from kvproxy.rules.explain import ElementVerdict, explain_rule
+from kvproxy.rules.explain import ElementVerdict
 from kvproxy.rules.parser import parse_rules
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kvproxy.model.dynamic import Server
     from kvproxy.model.messages import BackendEntry, EntryKey, FrontendEntry
     from kvproxy.model.static import StaticConfiguration
+    from kvproxy.routing.linear import FrontendVerdict
+    from kvproxy.rules.parser import FrontendRule
 
 
 class RequestError(ValueError):
@@ -120,8 +123,8 @@ def explain(
     keep_trailing_slash: bool,
 ) -> Explanation:
     """Try the frontends of an entry point in the documented order."""
-    routes = in_order(
-        IndexedRoute(
+    routes = {
+        (entry.provider, entry.name): IndexedRoute(
             key=(entry.provider, entry.name),
             priority=entry.frontend.priority,
             rule=parse_rules({name: route.rule for name, route in entry.frontend.routes.items()}),
@@ -129,36 +132,39 @@ def explain(
         )
         for entry in frontends
         if entry_point in entry.frontend.entry_points
+    }
+    verdicts = linear.explain(routes.values(), request.view, keep_trailing_slash)
+    candidates = [_candidate(each, routes[each.key].payload.backend) for each in verdicts]
+    place = next((number for number, each in enumerate(verdicts) if each.taken), None)
+    if place is None:
+        return Explanation(None, tuple(candidates), (), "", {})
+    taken = candidates[place]
+    backend = backends.get((taken.provider, taken.backend))
+    return Explanation(
+        taken_by=taken,
+        before=tuple(candidates[:place]),
+        after=tuple(candidates[place + 1 :]),
+        sent="" if taken.redirect else _sent(routes[verdicts[place].key].rule, request.target),
+        servers=backend.backend.servers if backend is not None else {},
     )
-    before: list[Candidate] = []
-    after: list[Candidate] = []
-    taken: Candidate | None = None
-    sent = ""
-    servers: Mapping[str, Server] = {}
-    for route in routes:
-        tests = explain_rule(route.rule, request.view, keep_trailing_slash)
-        takes = all(test.matches for test in tests)
-        candidate = Candidate(
-            provider=route.key[0],
-            name=route.key[1],
-            priority=route.effective_priority,
-            backend=route.payload.backend,
-            takes=takes,
-            redirect=takes and any(test.redirect for test in tests),
-            tests=tests,
-        )
-        if taken is not None:
-            after.append(candidate)
-        elif not takes:
-            before.append(candidate)
-        else:
-            taken = candidate
-            backend = backends.get((candidate.provider, candidate.backend))
-            servers = backend.backend.servers if backend is not None else {}
-            if not candidate.redirect:
-                target = request.target
-                modified = route.rule.modifiers.apply(target.path, target.raw_path)
-                if modified is not None:
-                    uri = request_uri(modified.path, modified.raw_path, target.query)
-                    sent = uri.decode("latin-1")
-    return Explanation(taken, tuple(before), tuple(after), sent, servers)
+
+
+def _candidate(verdict: FrontendVerdict, backend: str) -> Candidate:
+    provider, name = verdict.key
+    return Candidate(
+        provider=provider,
+        name=name,
+        priority=verdict.priority,
+        backend=backend,
+        takes=verdict.matches,
+        redirect=verdict.redirect,
+        tests=verdict.elements,
+    )
+
+
+def _sent(rule: FrontendRule, target: CanonicalTarget) -> str:
+    """Return what the server is asked for, empty when the modifiers end in 404."""
+    modified = rule.modifiers.apply(target.path, target.raw_path)
+    if modified is None:
+        return ""
+    return request_uri(modified.path, modified.raw_path, target.query).decode("latin-1")
