@@ -1,4 +1,4 @@
-"""The request scanner and the chunked reader against llhttp, an independent parser.
+"""The head scanner against llhttp, an independent parser.
 
 Whatever kvproxy accepts and forwards, llhttp accepts, with the same method, target, headers and
 framing. Where kvproxy refuses what llhttp accepts, a row of STRICTER says why. The other way round,
@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING
 import httptools
 import pytest
 
-from kvproxy.http.scan import ABSOLUTE, CHUNKED, KEEP_ALIVE, UPGRADE, scan_request
+from kvproxy.http import scan
+from kvproxy.http.scan import (
+    ABSOLUTE,
+    CHUNKED,
+    KEEP_ALIVE,
+    LENGTH,
+    SPLIT,
+    UPGRADE,
+    scan_request,
+    scan_response,
+)
 from kvproxy.http.target import canonical_target
-from tests.fuzz.scan import Maker
+from tests.fuzz.scan import DATE, Maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +45,7 @@ class Parsed:
     def __init__(self, data: bytes) -> None:
         self.method = b""
         self.target = b""
+        self.status = 0
         self.version = ""
         self.keep_alive = False
         self.headers: list[tuple[bytes, bytes]] = []
@@ -43,8 +54,11 @@ class Parsed:
         self.body = b""
         self.refused = False
         self.upgrade = False
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = self.make_parser()
         self.feed(data)
+
+    def make_parser(self) -> httptools.HttpRequestParser | httptools.HttpResponseParser:
+        return httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> None:
         try:
@@ -68,7 +82,10 @@ class Parsed:
     def on_headers_complete(self) -> None:
         if not self.head_complete:
             self.head_complete = True
-            self.method = self._parser.get_method()
+            if isinstance(self._parser, httptools.HttpRequestParser):
+                self.method = self._parser.get_method()
+            else:
+                self.status = self._parser.get_status_code()
             self.version = self._parser.get_http_version()
             self.keep_alive = self._parser.should_keep_alive()
 
@@ -77,6 +94,13 @@ class Parsed:
 
     def on_message_complete(self) -> None:
         self.complete = True
+
+
+class ParsedResponse(Parsed):
+    """What llhttp makes of an answer."""
+
+    def make_parser(self) -> httptools.HttpResponseParser:
+        return httptools.HttpResponseParser(self)
 
 
 def fields_of(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -284,3 +308,55 @@ def test_random_requests() -> None:
             refused += 1
     assert compared > 3_000
     assert refused > 1_000
+
+
+def compare_accepted_response(data: bytes) -> None:
+    """Compare an accepted answer and what is forwarded of it."""
+    answer = scan_response(data, KEEP_ALIVE | UPGRADE | SPLIT, DATE)
+    assert isinstance(answer, tuple)
+    head, kind, length, end, reuse, status = answer
+    fields = fields_of(data[: end - 2])
+    # Equal lengths may be collapsed to one: RFC 9110, section 8.6.
+    if [name.lower() for name, _ in fields].count(b"content-length") < 2:
+        original = ParsedResponse(data[:end])
+        assert original.head_complete
+        assert original.status == status
+        assert original.headers == fields
+        # To llhttp, Proxy-Connection is another Connection.
+        if reuse and kind == LENGTH and not original.values(b"proxy-connection"):
+            assert original.keep_alive
+    forwarded = ParsedResponse(head + b"\r\n")
+    assert forwarded.head_complete
+    assert forwarded.headers == fields_of(head)
+    assert not forwarded.refused
+    match kind:
+        case scan.NO_BODY | scan.INFORMATIONAL:
+            assert forwarded.complete
+        case scan.SWITCHING:
+            assert forwarded.upgrade
+        case scan.CHUNKED_BODY:
+            forwarded.feed(b"5\r\nhello\r\n0\r\n\r")
+            assert not forwarded.complete
+            forwarded.feed(b"\n")
+            assert (forwarded.complete, forwarded.body) == (True, b"hello")
+        case scan.CLOSE:
+            forwarded.feed(b"hello")
+            assert (forwarded.complete, forwarded.body) == (False, b"hello")
+            assert not forwarded.keep_alive
+        case _:
+            forwarded.feed(b"x" * min(length, 1000))
+            assert forwarded.complete == (length <= 1000)
+            assert len(forwarded.body) == min(length, 1000)
+
+
+def test_random_responses() -> None:
+    rng = random.Random(7)
+    maker = Maker(rng)
+    compared = 0
+    for _ in range(10_000):
+        data = maker.response()
+        answer = scan_response(data, KEEP_ALIVE | UPGRADE, DATE)
+        if answer is not None and not isinstance(answer, int):
+            compare_accepted_response(data)
+            compared += 1
+    assert compared > 3_000
