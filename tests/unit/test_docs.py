@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -174,3 +175,19 @@ def test_configurations_are_valid(
     (tmp_path / "routes" / "a.toml").write_text("[frontends]\n[backends]\n")
     result = CliRunner().invoke(cli.group(), ["check", "--configFile=kvproxy.toml", "--strict"])
     assert result.exit_code == 0, result.output
+
+
+HELD = [
+    test
+    for line in (ROOT / "docs" / "compatibility.md").read_text().splitlines()
+    if line.startswith("| ") and "test |" not in line
+    for test in re.findall(r"`([^`]+)`", line.rpartition(" | ")[2]) or [line]
+]
+
+
+@pytest.mark.parametrize("test", HELD)
+def test_each_difference_is_held_by_a_test_that_exists(test: str) -> None:
+    name = re.fullmatch(r"([\w/]+\.py)::(test_\w+)(\[.+\])?", test)
+    assert name is not None, "the row names no test"
+    source = (ROOT / "tests" / name[1]).read_text()
+    assert f"def {name[2]}(" in source
