@@ -136,9 +136,12 @@ class ClientConnection(asyncio.Protocol):
         """Remember the transport and what is constant for this client."""
         listener = self._listener
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(0)
         self._write = self.transport.write
         plain = transport.get_extra_info("ssl_object") is None
+        if plain:
+            # The descriptor may be used past the transport only while its queue is empty; with a
+            # limit of 0, pause_writing and resume_writing tell exactly when that is.
+            self.transport.set_write_buffer_limits(0)
         self._plain_descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
         self._descriptor = self._plain_descriptor
         peer = transport.get_extra_info("peername")
@@ -344,6 +347,8 @@ class ClientConnection(asyncio.Protocol):
         self.flags = 0
         if result == 400 and data.startswith((b"GET ", b"HEAD ", b"POST ")) and not has_host(data):
             self._answer(MISSING_HOST)
+        elif result == 417:
+            self._answer(Answer(417))
         else:
             self._answer(text_answer(result))
 

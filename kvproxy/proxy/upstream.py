@@ -116,9 +116,12 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport. Without TLS, heads are sent on the bare descriptor."""
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(0)
         self.write = self.transport.write
         plain = transport.get_extra_info("ssl_object") is None
+        if plain:
+            # The descriptor may be used past the transport only while its queue is empty; with a
+            # limit of 0, pause_writing and resume_writing tell exactly when that is.
+            self.transport.set_write_buffer_limits(0)
         self._plain_descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
         self.descriptor = self._plain_descriptor
 
