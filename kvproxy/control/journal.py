@@ -76,6 +76,13 @@ class _Item(Struct, frozen=True):
     generation: Generation | None
 
 
+class _Condemned(Struct, frozen=True):
+    """A damaged file that must be moved aside, and why."""
+
+    reason: str
+    inode: int
+
+
 class Journal:
     """The journal of one state directory.
 
@@ -105,7 +112,7 @@ class Journal:
         self._queue: deque[_Item] = deque()
         self._newest: _Item | None = None
         self._last_recorded = 0
-        self._condemned = ""
+        self._condemned: _Condemned | None = None
         self._pause = 0.0
         self._behind = False
         self._busy = False
@@ -117,7 +124,8 @@ class Journal:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.last_number = self._last_recorded = self._read(JournalFile.last)[0]
         except JournalDamagedError:
-            self._set_aside()
+            # The writer, which starts below, moves it aside.
+            pass
         except (OSError, sqlite3.Error) as error:
             self._report("open", f"the journal cannot be used: {error}")
         self._thread = threading.Thread(target=self._run, name="kvproxy-journal", daemon=True)
@@ -127,6 +135,11 @@ class Journal:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the journal now or was found damaged since the start."""
         return tuple(self._problems.values())
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether another process writes the journal now, so that this one does not any more."""
+        return self._lost
 
     def record(self, generation: Generation, read_at: dict[str, float]) -> None:
         """Have a generation written soon; returns at once.
@@ -204,6 +217,7 @@ class Journal:
 
     def _read(self, question: Callable[[JournalFile], Answer]) -> Answer:
         """Ask the file through a connection of its own; what is corrupt will be moved aside."""
+        inode = _inode(self.path)
         try:
             file = JournalFile(self.path)
             try:
@@ -212,7 +226,7 @@ class Journal:
                 file.close()
         except JournalDamagedError as error:
             with self._changed:
-                self._condemned = str(error)
+                self._condemned = _Condemned(str(error), inode)
                 self._changed.notify_all()
             raise
 
@@ -222,7 +236,7 @@ class Journal:
                 self._work(*newest)
                 failure: Exception | None = None
             except JournalTakenError as error:
-                self._report("lost", f"{error}; this process stops writing it")
+                logger.info("%s", error)
                 failure = error
             except (OSError, sqlite3.Error, JournalDamagedError) as error:
                 self._report("write", f"the journal cannot be written: {error}")
@@ -266,7 +280,8 @@ class Journal:
                 )
             self._write_whole(self._file, newest)
         self._file.prune(*self._keep)
-        self._problems.pop("write", None)
+        for kind in ("open", "read", "write"):
+            self._problems.pop(kind, None)
 
     def _write_whole(self, file: JournalFile, item: _Item) -> None:
         if item.generation is not None:
@@ -285,7 +300,7 @@ class Journal:
             self._lost = isinstance(failure, JournalTakenError)
             self._behind = failure is not None and not self._lost
             if corrupt:
-                self._condemned = str(failure)
+                self._condemned = _Condemned(str(failure), _inode(self.path))
             if self._lost:
                 self._queue.clear()
             self._changed.notify_all()
@@ -294,20 +309,23 @@ class Journal:
     def _set_aside(self) -> None:
         """Move a damaged journal out of the way; one is kept for whoever wants to look at it."""
         with self._changed:
-            reason, self._condemned = self._condemned, ""
+            condemned, self._condemned = self._condemned, None
+        if condemned is None or condemned.inode != _inode(self.path):
+            # Two readers may have met the same damage; the file is a new one by now.
+            return
         if self._file is not None:
             self._file.close()
             self._file = None
         aside = self.path.with_name(f"{FILE_NAME}.damaged")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("-wal", "-shm", ""):
             file = Path(f"{self.path}{suffix}")
-            try:
+            if file.exists():
                 file.replace(f"{aside}{suffix}")
-            except FileNotFoundError:
+            else:
                 Path(f"{aside}{suffix}").unlink(missing_ok=True)
         self._report(
             "damaged",
-            f"the journal was damaged and is not used: {reason}; it was moved to {aside}",
+            f"the journal was damaged and is not used: {condemned.reason}; it was moved to {aside}",
         )
 
     def _report(self, kind: str, message: str) -> None:
@@ -315,6 +333,13 @@ class Journal:
         if self._problems.get(kind) != problem:
             self._problems[kind] = problem
             logger.error("%s", problem)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def _last_good(file: JournalFile, names: frozenset[str]) -> LastGood:

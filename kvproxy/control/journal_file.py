@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _APPLICATION_ID = 0x6B767078
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 5.0
+_KEPT_LOG_BYTES = 4 * 1024 * 1024
 
 _SCHEMA = (
     "CREATE TABLE writer (token TEXT NOT NULL)",
@@ -300,6 +301,7 @@ class JournalFile:
         # A power cut may cost the newest generations, never the file; a dying process costs
         # nothing.
         execute("PRAGMA synchronous = NORMAL")
+        execute(f"PRAGMA journal_size_limit = {_KEPT_LOG_BYTES}")
         if tables == 0:
             with self._transaction("IMMEDIATE"):
                 if execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:

@@ -33,6 +33,13 @@ Content = TypeVar("Content")
 Refusals = dict[str, tuple[Problem, ...]]
 
 
+_NO_TLS = Problem(
+    message="certificates of providers are not implemented yet and have no effect",
+    path="tls",
+    fatal=False,
+)
+
+
 class Difference(Struct, frozen=True):
     """What a provider says now against what it said before, by entry name.
 
@@ -167,6 +174,7 @@ class ProviderEntries:
         self._undecoded_frontends = difference.refused_frontends
         self._undecoded_backends = difference.refused_backends
         self.problems.replace("snapshot", difference.others, now)
+        self.problems.replace("tls", (_NO_TLS,) if self._said.tls else (), now)
         touched = {*difference.changed_backends, *difference.gone_backends}
         affected = {*difference.changed_frontends, *difference.gone_frontends}
         availability = {name: self._availability(name) for name in touched}

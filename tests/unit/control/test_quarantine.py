@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from kvproxy.control.quarantine import ProviderEntries
 from kvproxy.control.validation import Validator
-from kvproxy.model.dynamic import Backend, Configuration, Frontend
+from kvproxy.model.dynamic import Backend, Certificate, Configuration, Frontend, TLSCertificate
 from kvproxy.model.problem import Problem
 from tests.unit.control.entries import (
     BAD_RULE,
@@ -260,6 +260,16 @@ def test_warnings_of_the_source_are_kept_while_it_gives_them() -> None:
     step.say({}, {}, (warning,))
     assert [notice.problem for notice in step.entries.problems] == [warning]
     step.say({}, {}, ())
+    assert list(step.entries.problems) == []
+
+
+def test_certificates_are_said_to_have_no_effect_yet() -> None:
+    step = Step()
+    one = TLSCertificate(certificate=Certificate(cert_file="a.pem", key_file="a.key"))
+    step.say_snapshot(Configuration(tls={"one": one}), ())
+    (notice,) = step.entries.problems
+    assert (notice.problem.path, notice.problem.fatal) == ("tls", False)
+    step.say_snapshot(Configuration(), ())
     assert list(step.entries.problems) == []
 
 
