@@ -1,7 +1,7 @@
 """The files of a file provider: which there are, which changed, and what they say together."""
 
 # There may be thousands of paths; they stay plain strings.
-# ruff: noqa: PTH100, PTH112, PTH116, PTH123
+# ruff: noqa: PTH100, PTH114, PTH116, PTH123
 
 from __future__ import annotations
 
@@ -76,15 +76,18 @@ class FileSet:
         self._missing_since: float | None = None
         self._unreadable: list[str] = []
         self._duplicated: set[Entry] = set()
+        self._warnings: list[Problem] = []
 
     def look(self, news: News) -> None:
         """Look for changes and read what changed. Blocks; not for two threads at a time."""
         now = time.monotonic()
+        if self._look_only_at(news, now):
+            return
         self.again_at = None
         self.places = Places()
         self.places.add(self._path)
         try:
-            found, warnings = self._list()
+            found, self._warnings = self._list()
         except OSError as error:
             self._listing_failed(error, now)
             return
@@ -111,7 +114,22 @@ class FileSet:
                 self._undefine(file, file.content.names)
         self._looked = True
         self._merge(touched)
-        self._tell(warnings)
+        self._tell()
+
+    def _look_only_at(self, news: News, now: float) -> bool:
+        """Look at nothing but what was finished; False when everything must be looked at."""
+        if not news.only or not self._looked or self.failure or self.again_at is not None:
+            return False
+        files = [self._files.get(path) for path in news.finished]
+        known = [file for file in files if file is not None]
+        if len(known) < len(files) or any(os.path.islink(file.path) for file in known):
+            return False
+        touched: set[Entry] = set()
+        for file in known:
+            touched |= self._look_at(file, news, now)
+        self._merge(touched)
+        self._tell()
+        return True
 
     def _list(self) -> tuple[dict[str, bool], list[Problem]]:
         """Return the paths of all files (True: through a link) in order, and warnings."""
@@ -137,7 +155,7 @@ class FileSet:
             if child.name.startswith("."):
                 continue
             by_link = linked or child.is_symlink()
-            if os.path.isdir(child.path):
+            if _is_directory(child):
                 try:
                     yield from self._walk(child.path, seen, warnings, linked=by_link)
                 except OSError as error:
@@ -286,12 +304,13 @@ class FileSet:
             sections = {name: getattr(self.configuration, name) for name in _SECTIONS}
             self.configuration = Configuration(**{**sections, **changed})
 
-    def _tell(self, warnings: list[Problem]) -> None:
+    def _tell(self) -> None:
         """Put together the problems and the revision."""
         files = [self._files[path] for path in sorted(self._files)]
+        warnings = tuple(self._warnings)
         if not files:
             message = f"there is no *{SUFFIX} file in the directory"
-            warnings.append(Problem(message=message, where=self._shown, fatal=False))
+            warnings = (*warnings, Problem(message=message, where=self._shown, fatal=False))
         broken = tuple(file.problem for file in files if file.problem is not None)
         # Without a directory there is nothing else to serve; with nothing read yet, neither.
         self.failure = broken if not any(f.digest for f in files) or not self._directory else ()
@@ -352,6 +371,14 @@ def _signature(status: os.stat_result) -> Signature:
         status.st_mtime_ns,
         status.st_ctime_ns,
     )
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link to itself, for example: reading it as a file tells what is wrong.
+        return False
 
 
 def _read(path: str, name: str) -> tuple[bytes, Signature]:

@@ -59,12 +59,14 @@ Point = tuple[str, str]
 class News(Struct, frozen=True):
     """What is known about changes: paths that were ``finished``, and paths still being ``written``.
 
-    ``told``: the kernel told; otherwise it is only time to look.
+    ``told``: the kernel told; otherwise it is only time to look. ``only``: nothing has changed but
+    the content of what was finished.
     """
 
     finished: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
     told: bool = False
+    only: bool = False
 
 
 class Places(Struct):
@@ -125,6 +127,7 @@ class FileWatch:
         self._writing: dict[str, float] = {}
         self._finished: set[str] = set()
         self._told = False
+        self._only = True
         self._woken = False
         self._inotify: inotify.Inotify | None = None
         try:
@@ -176,7 +179,8 @@ class FileWatch:
         finished = frozenset(self._finished | quiet)
         self._finished.clear()
         told, self._told = self._told or bool(quiet), False
-        return News(finished, frozenset(self._writing), told)
+        only, self._only = self._only and told, True
+        return News(finished, frozenset(self._writing), told, only)
 
     def touched(self) -> set[str]:
         """Return the paths of which something was told since it was last asked for or waited.
@@ -202,14 +206,14 @@ class FileWatch:
         touched: set[str] = set()
         for event in events:
             if event.mask & _DIRECTORY_GONE:
-                self._told = True
+                self._told, self._only = True, False
                 continue
             for directory in self._watches.get(event.watch, ()):
                 for path in self._affected(directory, event):
                     touched.add(path)
                     self._note_path(path, directory, event)
                 if event.mask & inotify.IN_ISDIR and directory in self._places.directories:
-                    self._told = True
+                    self._told, self._only = True, False
         return touched
 
     def _affected(self, directory: str, event: inotify.Event) -> Iterable[str]:
@@ -233,6 +237,8 @@ class FileWatch:
         if event.mask & (_FINISHED | inotify.IN_CREATE):
             self._writing.pop(path, None)
             self._finished.add(path)
+        if not event.mask & _FINISHED or os.path.join(directory, event.name) != path:
+            self._only = False
         self._told = True
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from kvproxy.model.static import FileProvider, StaticConfiguration
 from kvproxy.provider import Failure, Snapshot, Source
-from providers import file_set, file_watch
+from providers import file, file_set, file_watch
 from providers.file import FileSource, plugin
 
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ def write_in_place(path: Path, text: str) -> None:
 
 
 def write_and_sync(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def rename_over(path: Path, text: str) -> None:
@@ -161,10 +161,10 @@ def truncate_and_write_twice(path: Path, text: str) -> None:
 
 
 def in_many_small_writes(path: Path, text: str) -> None:
-    with path.open("w") as file:
+    with path.open("w") as opened:
         for character in text:
-            file.write(character)
-            file.flush()
+            opened.write(character)
+            opened.flush()
 
 
 def replace_by_symbolic_link(path: Path, text: str) -> None:
@@ -222,12 +222,12 @@ async def test_a_file_in_the_middle_of_a_write_is_left_alone(
     reader = read(path)
     await reader.snapshot()
     await reader.watching()
-    with path.open("w") as file:
-        file.write(route("a"))
-        file.flush()
+    with path.open("w") as opened:
+        opened.write(route("a"))
+        opened.flush()
         await reader.silent(file_watch.QUIET_SECONDS / 2)
-        file.write(route("c"))
-        file.flush()
+        opened.write(route("c"))
+        opened.flush()
         await reader.silent(file_watch.QUIET_SECONDS / 2)
     assert await reader.names() == {"a", "c"}
 
@@ -240,9 +240,9 @@ async def test_a_writer_that_never_closes_is_not_waited_for(
     reader = read(path)
     await reader.snapshot()
     await reader.watching()
-    with path.open("a") as file:
-        file.write(route("b"))
-        file.flush()
+    with path.open("a") as opened:
+        opened.write(route("b"))
+        opened.flush()
         assert await reader.names() == {"a", "b"}
 
 
@@ -325,8 +325,8 @@ def make_loop(path: Path) -> None:
 
 
 def make_large(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(100 * 1024 * 1024)
+    with path.open("wb") as opened:
+        opened.truncate(100 * 1024 * 1024)
 
 
 ODD_FILES = {
@@ -648,6 +648,26 @@ async def test_a_write_through_a_chain_of_links(
     assert await reader.names() == {"c"}
 
 
+async def test_a_link_among_the_directories_is_swapped(
+    tmp_path: Path, read: Callable[..., Reader]
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "r.toml").write_text(route(name))
+    (tmp_path / "current").symlink_to("one")
+    reader = read(tmp_path / "current" / "r.toml")
+    assert await reader.names() == {"one"}
+    await reader.watching()
+    (tmp_path / "next").symlink_to("two")
+    (tmp_path / "next").rename(tmp_path / "current")
+    assert await reader.names() == {"two"}
+    await reader.watching()
+    began = time.monotonic()
+    (tmp_path / "two" / "r.toml").write_text(route("three"))
+    assert await reader.names() == {"three"}
+    assert time.monotonic() - began < file.LOOK_SECONDS / 2, "found only by looking at intervals"
+
+
 async def test_odd_names_in_a_directory(tmp_path: Path, read: Callable[..., Reader]) -> None:
     (tmp_path / "blank in name.toml").write_text(route("a"))
     (tmp_path / "umlaut-\u00e4.toml").write_text(route("b"))
@@ -676,11 +696,11 @@ async def test_files_are_found_without_inotify(
     reader = read(path)
     await reader.snapshot()
     await reader.watching()
-    with path.open("w") as file:
-        file.write(route("a"))
-        file.flush()
+    with path.open("w") as opened:
+        opened.write(route("a"))
+        opened.flush()
         await reader.silent(file_watch.QUIET_SECONDS / 2)
-        file.write(route("c"))
+        opened.write(route("c"))
     assert await reader.names() == {"a", "c"}
 
 
