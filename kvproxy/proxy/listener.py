@@ -15,6 +15,7 @@ from kvproxy.http.scan import KEEP_ALIVE
 from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.forwarded import Trust
 from kvproxy.routing.index import RouteIndex
+from kvproxy.rules.matchers import canonical_host
 
 if TYPE_CHECKING:
     from kvproxy.model.static import EntryPoint, StaticConfiguration
@@ -112,8 +113,10 @@ class Listener:
         self.floating_priority = sys.maxsize if self.internal else index.floating_priority
         for host in changed:
             bucket = index.hosts.get(host)
-            if bucket is not None and bucket.only is not None and bucket.only.direct:
-                self.direct[host] = bucket.only
+            only = None if bucket is None else bucket.only
+            # A configured name that is not its own canonical form (one with a port) never matches.
+            if only is not None and only.direct and canonical_host(host) == host:
+                self.direct[host] = only
             else:
                 self.direct.pop(host, None)
 
