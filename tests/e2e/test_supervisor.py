@@ -353,6 +353,22 @@ def test_requests_are_accepted_for_a_while_after_the_signal(backend: Backend) ->
         program.clean_up()
 
 
+def test_a_signal_to_the_whole_group_is_the_supervisors_to_obey(backend: Backend) -> None:
+    """What a terminal or a service manager does: workers must not stop by themselves."""
+    life_cycle = {"graceTimeOut": 5, "requestAcceptGraceTimeout": "1s"}
+    program = Program(backend, lifeCycle=life_cycle)
+    try:
+        program.start()
+        began = time.monotonic()
+        os.killpg(program.supervisor(), signal.SIGTERM)
+        while time.monotonic() - began < 0.8:
+            assert program.get() == 200
+        assert program.process.wait_for_exit(8) == 0
+        assert "worker died" not in program.process.log()
+    finally:
+        program.clean_up()
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
 def test_other_signals_change_nothing(program: Program, number: signal.Signals) -> None:
     before = (program.supervisor(), program.workers())
