@@ -40,10 +40,17 @@ def other(loop_thread: LoopThread) -> Iterator[Backend]:
     made.stop()
 
 
-@pytest.fixture
-def proxy(backend: Backend) -> Iterator[ProxyProcess]:
+@pytest.fixture(scope="module")
+def shared_proxy(backend: Backend) -> Iterator[ProxyProcess]:
     with ProxyProcess(single_backend(backend.url, {"a": "Host:a", "b": "Host:b"})) as started:
         yield started
+
+
+@pytest.fixture
+def proxy(shared_proxy: ProxyProcess, backend: Backend) -> ProxyProcess:
+    """Return a proxy that serves the hosts ``a`` and ``b``."""
+    shared_proxy.apply(single_backend(backend.url, {"a": "Host:a", "b": "Host:b"}))
+    return shared_proxy
 
 
 def status(proxy: ProxyProcess, host: str) -> int:
@@ -144,7 +151,7 @@ def test_n06_default_entry_points_may_name_unknown_ones(backend: Backend) -> Non
 
 def test_n07_no_entry_point_at_all() -> None:
     """Port 80 belongs to the machine: the settings are looked at, nothing is opened."""
-    settings = load_settings(["--file"], environment={}).static
+    settings = load_settings(["--file.filename=routes.toml"], environment={}).static
     addresses = {name: each.address for name, each in settings.entry_points.items()}
     assert addresses == {"http": ":80"}
     assert settings.default_entry_points == ("http",)
@@ -179,11 +186,11 @@ def test_broken_entry_goes_on_serving_its_previous_version(
     routes = single_backend(backend.url, {"a": "Hots:a", "b": "Host:b", "new": "Host:new"})
     proxy.apply(routes)
     assert [status(proxy, host) for host in ("a", "b", "new")] == [200, 200, 200]
-    (held,) = proxy.ask("status")["quarantine"]
+    (held,) = proxy.ask("status")["quarantined"]
     assert (held["section"], held["name"], held["serving"]) == ("frontends", "a", True)
     proxy.apply(single_backend(backend.url, {"a": "Host:a2", "b": "Host:b"}))
     assert [status(proxy, host) for host in ("a", "a2", "new")] == [404, 200, 404]
-    assert proxy.ask("status")["quarantine"] == []
+    assert proxy.ask("status")["quarantined"] == []
 
 
 @pytest.mark.parametrize(
