@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from kvproxy.control.comparison import compare_maps
+from kvproxy.control.comparison import Listing, compare_maps
 from kvproxy.control.generation import Changes
 from kvproxy.model.messages import Apply
 
@@ -77,7 +77,7 @@ def full(target: Generation, part_bytes: int = PART_BYTES) -> list[Apply]:
 def _changes(old: dict[EntryKey, Entry], new: dict[EntryKey, Entry]) -> ChangeMap[Entry]:
     # Entries carry their digest, so generations that share no objects (one was read from the
     # journal) compare by content.
-    changed, gone = compare_maps(old, new)
+    changed, gone = compare_maps(Listing(old), Listing(new))
     changes: ChangeMap[Entry] = {key: (old.get(key), new[key]) for key in changed}
     changes.update((key, (old[key], None)) for key in gone)
     return changes

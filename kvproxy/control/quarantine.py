@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
-from kvproxy.control.comparison import compare_maps
+from kvproxy.control.comparison import Listing, compare_maps
 from kvproxy.control.outcome import Quarantined
 from kvproxy.control.problems import ProblemBook
-from kvproxy.model.dynamic import Configuration
 from kvproxy.model.problem import Problem, nearest_name
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from kvproxy.control.validation import Validator
     from kvproxy.model.digest import Section
+    from kvproxy.model.dynamic import Backend, Configuration, Frontend
     from kvproxy.model.messages import BackendEntry, FrontendEntry
 
 Content = TypeVar("Content")
@@ -49,6 +49,8 @@ class Difference(Struct, frozen=True):
     """
 
     configuration: Configuration
+    frontends: Listing[str, Frontend]
+    backends: Listing[str, Backend]
     others: tuple[Problem, ...]
     refused_frontends: Refusals
     refused_backends: Refusals
@@ -92,7 +94,8 @@ class ProviderEntries:
         self._provider = provider
         self._validator = validator
         # What was said last, and what of it could not be decoded.
-        self._said = Configuration()
+        self._said_frontends: Listing[str, Frontend] = Listing({})
+        self._said_backends: Listing[str, Backend] = Listing({})
         self._undecoded_frontends: Refusals = {}
         self._undecoded_backends: Refusals = {}
         # Frontends that are valid by themselves.
@@ -120,9 +123,11 @@ class ProviderEntries:
             for entry in frontends
             if entry.frontend.backend in self.backends and self._validator.admits(entry)
         }
-        self._said = Configuration(
-            frontends={name: entry.frontend for name, entry in self.frontends.items()},
-            backends={name: entry.backend for name, entry in self.backends.items()},
+        self._said_frontends = Listing(
+            {name: entry.frontend for name, entry in self.frontends.items()}
+        )
+        self._said_backends = Listing(
+            {name: entry.backend for name, entry in self.backends.items()}
         )
         self._usable = self.backends.copy()
         self._candidates = self.frontends.copy()
@@ -141,17 +146,20 @@ class ProviderEntries:
                 others.append(problem)
         refused_frontends = {name: tuple(why) for name, why in refused["frontends"].items()}
         refused_backends = {name: tuple(why) for name, why in refused["backends"].items()}
+        frontends, backends = Listing(configuration.frontends), Listing(configuration.backends)
         changed_frontends, gone_frontends = _compare(
-            self._said.frontends,
-            configuration.frontends,
+            self._said_frontends,
+            frontends,
             self._undecoded_frontends,
             refused_frontends,
         )
         changed_backends, gone_backends = _compare(
-            self._said.backends, configuration.backends, self._undecoded_backends, refused_backends
+            self._said_backends, backends, self._undecoded_backends, refused_backends
         )
         return Difference(
             configuration,
+            frontends,
+            backends,
             tuple(others),
             refused_frontends,
             refused_backends,
@@ -170,11 +178,12 @@ class ProviderEntries:
 
         Costs what changed. ``now``: ``time.time()``, the since-when of new problems.
         """
-        self._said = difference.configuration
+        self._said_frontends = difference.frontends
+        self._said_backends = difference.backends
         self._undecoded_frontends = difference.refused_frontends
         self._undecoded_backends = difference.refused_backends
         self.problems.replace("snapshot", difference.others, now)
-        self.problems.replace("tls", (_NO_TLS,) if self._said.tls else (), now)
+        self.problems.replace("tls", (_NO_TLS,) if difference.configuration.tls else (), now)
         touched = {*difference.changed_backends, *difference.gone_backends}
         affected = {*difference.changed_frontends, *difference.gone_frontends}
         availability = {name: self._availability(name) for name in touched}
@@ -363,16 +372,20 @@ class ProviderEntries:
 
 
 def _compare(
-    said: Mapping[str, Content],
-    says: Mapping[str, Content],
+    said: Listing[str, Content],
+    says: Listing[str, Content],
     undecoded: Refusals,
     refused: Refusals,
 ) -> tuple[list[str], list[str]]:
     """Return the names of changed and of gone entries of one section."""
     others, missing = compare_maps(said, says)
     changed = dict.fromkeys(name for name in others if name not in refused)
-    changed.update((name, None) for name in undecoded if name in says and name not in refused)
+    changed.update(
+        (name, None) for name in undecoded if name in says.entries and name not in refused
+    )
     changed.update((name, None) for name in refused if undecoded.get(name) != refused[name])
     gone = dict.fromkeys(name for name in missing if name not in refused)
-    gone.update((name, None) for name in undecoded if name not in says and name not in refused)
+    gone.update(
+        (name, None) for name in undecoded if name not in says.entries and name not in refused
+    )
     return list(changed), list(gone)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.control.comparison import compare_maps
+from kvproxy.control.comparison import Listing, compare_maps
 
 CASES = {
     "nothing": ({}, {}, [], []),
@@ -26,11 +26,11 @@ CASES = {
 def test_names_what_differs(
     old: dict[str, int], new: dict[str, int], changed: list[str], gone: list[str]
 ) -> None:
-    assert compare_maps(old, new) == (changed, gone)
+    assert compare_maps(Listing(old), Listing(new)) == (changed, gone)
 
 
 def test_another_object_of_equal_content_is_no_change() -> None:
-    assert compare_maps({"a": [1, 2]}, {"a": [1, 2]}) == ([], [])
+    assert compare_maps(Listing({"a": [1, 2]}), Listing({"a": [1, 2]})) == ([], [])
 
 
 def test_the_same_object_is_taken_for_equal_without_asking_it() -> None:
@@ -42,7 +42,7 @@ def test_the_same_object_is_taken_for_equal_without_asking_it() -> None:
 
     value = Unequal()
     old = dict.fromkeys(range(10_000), value)
-    assert compare_maps(old, dict(old)) == ([], [])
+    assert compare_maps(Listing(old), Listing(dict(old))) == ([], [])
 
 
 def test_long_runs_are_compared_to_their_end() -> None:
@@ -50,7 +50,10 @@ def test_long_runs_are_compared_to_their_end() -> None:
     new = {number: value for number, value in old.items() if number % 5000}
     new[4999] = new[19_999] = object()
     new[50_000] = object()
-    assert compare_maps(old, new) == ([4999, 19_999, 50_000], [0, 5000, 10_000, 15_000])
+    assert compare_maps(Listing(old), Listing(new)) == (
+        [4999, 19_999, 50_000],
+        [0, 5000, 10_000, 15_000],
+    )
 
 
 @given(
@@ -63,6 +66,6 @@ def test_equals_the_plain_comparison(
 ) -> None:
     if in_order:
         old, new = dict(sorted(old.items())), dict(sorted(new.items()))
-    changed, gone = compare_maps(old, new)
+    changed, gone = compare_maps(Listing(old), Listing(new))
     assert sorted(changed) == sorted(key for key in new if key not in old or old[key] != new[key])
     assert sorted(gone) == sorted(old.keys() - new.keys())
