@@ -243,6 +243,8 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = listener.answer_deadline
             if length or flags & CHUNKED:
                 self._expect_body(length)
+            if len(data) > end:
+                self._buffer = data[end:]
 
             chain = listener.direct.get(host)
             if (
@@ -264,8 +266,6 @@ class ClientConnection(asyncio.Protocol):
             if server is None:
                 self._answer(text_answer(chain.no_server_status))
                 return
-            if len(data) > end:
-                self._buffer = data[end:]
             idle = server.idle
             if idle:
                 self._upstream = upstream = idle.pop()
@@ -483,7 +483,7 @@ class ClientConnection(asyncio.Protocol):
         if self._descriptor >= 0:
             sent = send(self._descriptor, data)
             if sent is not None:
-                self._write(data[sent:])
+                self._write_rest(data, sent)
         else:
             self._write(data)
         chain = self._chain
@@ -577,9 +577,19 @@ class ClientConnection(asyncio.Protocol):
         if self._descriptor >= 0:
             sent = send(self._descriptor, data)
             if sent is not None:
-                self._write(data[sent:])
+                self._write_rest(data, sent)
         else:
             self._write(data)
+
+    def _write_rest(self, data: bytes, sent: int) -> None:
+        """Queue what the socket did not take; give up a dead one.
+
+        Sending has consumed its error, so the loop would see a half-closed client and go on.
+        """
+        if sent == len(data):
+            self.transport.abort()
+        else:
+            self._write(data[sent:])
 
     def pause_writing(self) -> None:
         """Stop reading the answer: the client does not take more."""
