@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from kvproxy.model.static import EmbeddedProvider, StaticConfiguration
     from kvproxy.provider import Transaction
 
-DEFAULT_FILE = "embedded.db"
+DEFAULT_FILE = "kvproxy.db"
+"""Name of the file in the state directory when the settings name none."""
 
 _IDLE_SECONDS = 0.5
 """How often a quiet watch looks by itself, in case the kernel did not tell."""
@@ -171,8 +172,11 @@ class _Observer:
 
 
 def _open_store(settings: EmbeddedProvider, static: StaticConfiguration) -> Store:
-    path = Path(settings.path) if settings.path else Path(static.state_dir) / DEFAULT_FILE
-    return EmbeddedStore(path)
+    if settings.path:
+        return EmbeddedStore(settings.path)
+    if not static.state_dir:
+        raise StoreError("embedded store: neither `embedded.path` nor `stateDir` is set")
+    return EmbeddedStore(Path(static.state_dir) / DEFAULT_FILE)
 
 
 plugin = Plugin(name="embedded", open_store=_open_store)

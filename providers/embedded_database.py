@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -215,6 +216,8 @@ class Database:
         """
         try:
             status = self._path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise StoreError(f"embedded store `{self._path}`: not a regular file")
             identity = (status.st_dev, status.st_ino)
         except FileNotFoundError:
             self.close()
@@ -331,11 +334,14 @@ def _connect(path: Path) -> sqlite3.Connection:
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
+        # Before anything is changed: it may be a file of somebody else.
+        new = _is_new(connection, path)
         _retry_busy(connection, "PRAGMA journal_mode = WAL")
         # An acknowledged write survives a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
-        _prepare_schema(connection, path)
+        if new:
+            _make_schema(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -356,22 +362,27 @@ def _retry_busy(connection: sqlite3.Connection, statement: str) -> None:
         time.sleep(0.01)
 
 
-def _prepare_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the tables in a new file; refuse other programs' files and those of newer versions."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        with _transaction(connection, "BEGIN IMMEDIATE"):
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                    raise StoreError(f"embedded store `{path}`: another program's database")
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether a file is empty; refuses other programs' files and those of newer versions."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application == _APPLICATION_ID:
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found > _SCHEMA_VERSION:
+            raise StoreError(
+                f"embedded store `{path}`: its format {found} is newer than {_SCHEMA_VERSION}, "
+                "the newest that this version of kvproxy knows"
+            )
+        return False
+    if application or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         raise StoreError(f"embedded store `{path}`: another program's database")
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > _SCHEMA_VERSION:
-        raise StoreError(
-            f"embedded store `{path}`: its format {found} is newer than {_SCHEMA_VERSION}, "
-            "the newest that this version of kvproxy knows"
-        )
+    return True
+
+
+def _make_schema(connection: sqlite3.Connection, path: Path) -> None:
+    with _transaction(connection, "BEGIN IMMEDIATE"):
+        # Another process may have been faster.
+        if _is_new(connection, path):
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
