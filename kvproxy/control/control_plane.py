@@ -176,17 +176,20 @@ class ControlPlane:
         self._heard()
 
     def _serve_now(self, generation: Generation) -> None:
-        revisions = ",".join(f"{name}:{text}" for name, text in generation.revisions.items())
-        _logger.info(
-            "new generation %s",
-            pairs(
-                number=generation.number,
-                digest=generation.digest[:12],
-                revisions=revisions,
-                frontends=_counts(generation.changes.frontends),
-                backends=_counts(generation.changes.backends),
-            ),
-        )
+        if generation.number:
+            revisions = (f"{name}:{text}" for name, text in generation.revisions.items())
+            _logger.info(
+                "new generation %s",
+                pairs(
+                    number=generation.number,
+                    digest=generation.digest[:12],
+                    revisions=",".join(revisions),
+                    frontends=_counts(generation.changes.frontends),
+                    backends=_counts(generation.changes.backends),
+                ),
+            )
+        else:
+            _logger.info("no configuration yet, every request is answered 404")
         self._serve(generation)
 
     def _wake_at(self, when: float | None) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 WORKER_COMMAND = (sys.executable, "-m", "kvproxy.proxy")
 CHECK_SECONDS = 0.5
-LEND_SECONDS = 0.5
+LEND_SECONDS = 1.0
 """A slot without a ready worker for so long is served by another one."""
 
 STOP_MARGIN_SECONDS = 5.0
@@ -118,6 +118,11 @@ class Fleet:
         return len(self._workers) == self.slots and all(
             worker.ready and worker.acknowledged == number for worker in self._workers.values()
         )
+
+    @property
+    def serving(self) -> bool:
+        """Whether any worker serves requests."""
+        return any(worker.ready for worker in self._workers.values())
 
     async def changed(self) -> None:
         """Wait until something happened that `live` or `status` may show, or for `notify`."""

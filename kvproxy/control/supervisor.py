@@ -29,7 +29,7 @@ from setproctitle import setproctitle
 
 import kvproxy
 from kvproxy import log
-from kvproxy.control import handover, sockets, state_directory
+from kvproxy.control import handover, service_manager, sockets, state_directory
 from kvproxy.control.control_plane import ControlPlane
 from kvproxy.control.control_socket import ControlError, ControlServer
 from kvproxy.control.fleet import Fleet, slot_count
@@ -186,10 +186,21 @@ class Supervisor:
         self._write_pid_file()
         await self._plane.start(None if inheritance is None else inheritance.generation)
         self._state = "running"
+        self._in_background(self._keep_manager_informed())
         if inheritance is not None:
             self._in_background(self._follow(inheritance.predecessor))
         elif orphans:
             self._in_background(self._replace_orphans(orphans))
+
+    async def _keep_manager_informed(self) -> None:
+        """Tell the service manager that requests are served, and go on telling its watchdog."""
+        await self._fleet.wait_live()
+        service_manager.ready()
+        pause = service_manager.watchdog_seconds()
+        while pause is not None:
+            if self._fleet.serving:
+                service_manager.tell("WATCHDOG=1")
+            await asyncio.sleep(pause)
 
     async def _follow(self, predecessor: ProcessName) -> None:
         """When the old supervisor has ended, see to workers that it did not stop."""
@@ -268,6 +279,8 @@ class Supervisor:
     async def _stop(self) -> None:
         """Let workers finish, release everything."""
         self._state = "stopping"
+        if not self._handed_over:
+            service_manager.stopping()
         if self._handing_over is not None:
             if not self._handed_over:
                 self._handing_over.cancel()
