@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvproxy.cli.stores import missing_file
 from kvproxy.control.pipeline import Pipeline
 from kvproxy.control.sources import PluginError, configured
 from kvproxy.model.problem import Problem
@@ -54,18 +55,25 @@ def read_providers(settings: StaticConfiguration) -> Reading:
         return Reading(
             Pipeline(settings, None, time).generation, (), (Problem(message=str(error)),)
         )
+    names = tuple(opener.name for opener in openers)
+    missing = missing_file(settings)
+    if missing is not None:
+        # Opening it would make it, and an empty store looks valid.
+        openers = [opener for opener in openers if opener.name != "embedded"]
     pipeline = Pipeline(settings, None, time)
     for event in asyncio.run(_first_events(openers)):
         pipeline.offer(event)
     generation = pipeline.generation
     notices = [(each.provider, each.problem) for each in pipeline.problems()]
+    if missing is not None:
+        notices.append(("embedded", Problem(message="there is no store", where=str(missing))))
     notices += unreachable(generation.frontends.values(), settings)
     entries = {("frontends", name) for _, name in generation.frontends}
     entries |= {("backends", name) for _, name in generation.backends}
     entries |= {problem.entry for _, problem in notices if problem.entry is not None}
     return Reading(
         generation,
-        tuple(opener.name for opener in openers),
+        names,
         tuple(_located(provider, problem, settings, entries) for provider, problem in notices),
     )
 

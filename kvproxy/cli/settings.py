@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
+from msgspec.structs import replace
 
 from kvproxy.cli.output import show_problems
 from kvproxy.config.flags import flag_table, parse_flags
@@ -129,13 +130,17 @@ class SettingsCommand(click.Command):
 def read_settings(*added: str) -> Settings:
     """Read the settings that the command's flags, and those ``added``, select.
 
-    Raises `SettingsError` when they cannot be used.
+    ``state_dir`` is a whole path. Raises `SettingsError` when they cannot be used.
     """
     # Imported when used: it costs more than all of help.
     from kvproxy.config.settings import load_settings  # noqa: PLC0415
+    from kvproxy.control.state_directory import resolve  # noqa: PLC0415
 
     arguments: list[str] = click.get_current_context().meta[ARGUMENTS]
-    return load_settings([*added, *arguments], environment=os.environ)
+    settings = load_settings([*added, *arguments], environment=os.environ)
+    # Providers keep files in the state directory, so they must see the one that is used.
+    state_directory = str(resolve(settings.static.state_dir))
+    return replace(settings, static=replace(settings.static, state_dir=state_directory))
 
 
 def load(*added: str) -> Settings:

@@ -20,12 +20,11 @@ class Handler(BaseHTTPRequestHandler):
     name: ClassVar[str] = ""
 
     def answer(self) -> None:
-        """Write the answer; reads and drops a body of known length, else closes."""
-        length = self.headers.get("Content-Length", "0")
-        if "Transfer-Encoding" in self.headers or not length.isdigit() or int(length) > MAX_BODY:
+        """Read and drop the body, then write the answer; a body that is too long ends it all."""
+        try:
+            self._drop_body()
+        except ValueError:
             self.close_connection = True
-        else:
-            self.rfile.read(int(length))
         lines = [
             f"Name: {self.name}",
             f"Hostname: {socket.gethostname()}",
@@ -42,6 +41,24 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _drop_body(self) -> None:
+        """Read the body; raises ValueError for one that is too long or wrong."""
+        if "Transfer-Encoding" not in self.headers:
+            self._drop(int(self.headers.get("Content-Length", "0")), MAX_BODY)
+            return
+        left = MAX_BODY
+        while size := int(self.rfile.readline(100), 16):
+            left -= self._drop(size, left)
+            self.rfile.readline(100)
+        while self.rfile.readline(MAX_BODY).strip():
+            pass
+
+    def _drop(self, size: int, left: int) -> int:
+        if not 0 <= size <= left:
+            raise ValueError(size)
+        self.rfile.read(size)
+        return size
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815
 

@@ -173,6 +173,9 @@ def test_configurations_are_valid(
     (tmp_path / "routes.toml").write_text("[frontends]\n[backends]\n")
     (tmp_path / "routes").mkdir()
     (tmp_path / "routes" / "a.toml").write_text("[frontends]\n[backends]\n")
+    key = "kvproxy/backends/web/servers/one/url"
+    put = ["kv", "put", "--embedded.path=store.db", key, "http://127.0.0.1:9001"]
+    assert CliRunner().invoke(cli.group(), put).exit_code == 0
     result = CliRunner().invoke(cli.group(), ["check", "--configFile=kvproxy.toml", "--strict"])
     assert result.exit_code == 0, result.output
 

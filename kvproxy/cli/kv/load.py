@@ -62,7 +62,7 @@ def command(file: Path, replace: bool, dry_run: bool, store: str, output: str) -
         version = await opened.write(Transaction(put=put, delete=tuple(deleted)))
         return version, keys, deleted
 
-    version, keys, deleted = with_store(store, write)
+    version, keys, deleted = with_store(store, write, create=not dry_run)
     if output == "json":
         print_json({"revision": version, "written": not dry_run, "put": keys, "deleted": deleted})
     elif dry_run:

@@ -61,7 +61,7 @@ def command(
         warn_outside(values, prefix)
         return revision
 
-    revision = with_store(store, write)
+    revision = with_store(store, write, create=True)
     if output == "json":
         print_json({"revision": revision, "keys": sorted(values)})
     else:

@@ -26,6 +26,7 @@ class StoreFile:
     """An embedded store of one test, used through the commands."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.flag = f"--embedded.path={path}"
 
     def kv(self, command: str, *arguments: str, stdin: str | bytes | None = None) -> Result:

@@ -203,6 +203,14 @@ def test_an_unknown_flag_is_a_usage_error_with_the_nearest(flag: str, message: s
     assert message in errors
 
 
+def test_a_store_that_does_not_exist_is_named_and_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "no-store.db"
+    code, _, errors = check("--embedded", f"--embedded.path={path}")
+    assert code == 1
+    assert errors == f"Error: {path}: there is no store\n"
+    assert not path.exists()
+
+
 def test_nothing_is_written(tmp_path: Path, file: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     check(f"--configFile={file}", f"--stateDir={tmp_path / 'state'}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -19,18 +19,24 @@ HELP_SECONDS = 0.3
 @pytest.mark.serial
 @pytest.mark.parametrize("command", [[], ["run"]], ids=["kvproxy", "run"])
 def test_help_is_fast(command: list[str]) -> None:
-    """The best of five: other work on the machine must not decide."""
+    """Processor time, the best of five: other work on the machine must not decide."""
     best = 60.0
     for _ in range(5):
-        began = time.perf_counter()
+        began = processor_seconds()
         subprocess.run(
             [sys.executable, "-m", "kvproxy", *command, "--help"],
             stdout=subprocess.DEVNULL,
             timeout=30,
             check=True,
         )
-        best = min(best, time.perf_counter() - began)
+        best = min(best, processor_seconds() - began)
     assert best < HELP_SECONDS
+
+
+def processor_seconds() -> float:
+    """Return what the processes started here have used so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_help_names_every_command() -> None:

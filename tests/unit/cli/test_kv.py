@@ -97,7 +97,7 @@ def test_wrong_use_of_put(store: StoreFile, arguments: list[str], message: str) 
     result = store.kv("put", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
-    assert store.done("ls", "/") == ""
+    assert not store.path.exists()
 
 
 def test_a_conditional_put_that_fails_writes_nothing(store: StoreFile) -> None:
@@ -209,7 +209,7 @@ def test_a_file_with_an_error_changes_nothing(
     assert result.exit_code == 1
     assert f"{file}{place}" in result.stderr
     assert message in result.stderr
-    assert store.done("ls") == ""
+    assert not store.path.exists()
 
 
 def test_an_unknown_option_in_a_file_is_a_warning(store: StoreFile, tmp_path: Path) -> None:
@@ -274,3 +274,23 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
     result = kvproxy("kv", "ls", f"--embedded.path={file}")
     assert result.exit_code == 1
     assert str(file) in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["get", "kvproxy/a"], ["ls"], ["del", "kvproxy/a"], ["export"], ["watch"]],
+    ids=lambda a: a[0],
+)
+def test_reading_makes_no_store(tmp_path: Path, arguments: list[str]) -> None:
+    path = tmp_path / "no-store.db"
+    result = StoreFile(path).kv(*arguments)
+    assert result.exit_code == 1
+    assert f"there is no store at `{path}`" in result.stderr
+    assert not path.exists()
+
+
+def test_without_a_path_the_store_is_in_the_state_directory(tmp_path: Path) -> None:
+    flag = f"--stateDir={tmp_path / 'state'}"
+    assert kvproxy("kv", "put", flag, "kvproxy/a", "1").exit_code == 0
+    assert (tmp_path / "state" / "kvproxy.db").exists()
+    assert kvproxy("kv", "get", flag, "kvproxy/a").stdout == "1\n"

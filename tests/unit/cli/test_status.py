@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,12 +90,17 @@ def test_it_shows_entries_in_quarantine_and_warnings(running: Running) -> None:
 
 def test_it_waits_for_a_generation(running: Running) -> None:
     number = running.put(*frontend("one"))["generation"]["number"]
-    writer = threading.Timer(0.2, running.store.done, ["put", *frontend("two")])
-    writer.start()
-    try:
-        assert running.status("--wait", str(number + 1))["generation"]["frontends"] == 2
-    finally:
-        writer.join()
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "kvproxy", "status", running.state, "--output", "json"),
+            *("--wait", str(number + 1), "--timeout", "20"),
+        ],
+        stdout=subprocess.PIPE,
+    ) as waiting:
+        running.put(*frontend("two"))
+        output, _ = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0
+    assert json.loads(output)["generation"]["frontends"] == 2
 
 
 def test_waiting_in_vain_ends_in_time(running: Running) -> None:

@@ -49,14 +49,34 @@ def test_a_connection_is_kept_after_any_method(port: int, method: str) -> None:
     connection.close()
 
 
-def test_a_chunked_body_ends_the_connection_instead_of_confusing_it(port: int) -> None:
+def test_a_connection_is_kept_after_a_chunked_body(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("POST", "/", body=iter([b"abc"]), encode_chunked=True)
-    answer = connection.getresponse()
-    assert answer.status == 200
-    assert answer.will_close
-    answer.read()
+    for _ in range(2):
+        connection.request("POST", "/", body=iter([b"abc", b"d" * 5000]), encode_chunked=True)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert answer.read().startswith(b"Name: blue")
+        assert not answer.will_close
     connection.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 99999999\r\n\r\n",
+        b"Content-Length: x\r\n\r\n",
+        b"Content-Length: -1\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+    ],
+)
+def test_a_body_that_is_too_long_or_wrong_ends_the_connection(port: int, body: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\n" + body)
+        with connection.makefile("rb") as answer:
+            head = answer.read().partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close" in head
 
 
 @pytest.mark.parametrize("address", ["9001", "127.0.0.1:http", "127.0.0.1:70000"])
