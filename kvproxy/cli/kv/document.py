@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
@@ -28,21 +29,39 @@ def to_document(configuration: Configuration) -> dict[str, Any]:
     return {section: document[section] for section in sorted(document)}
 
 
+class _Option(Struct, frozen=True):
+    """One field of a section: where it is, what it is called, when it is left out."""
+
+    attribute: str
+    name: str
+    annotation: Any
+    default: Any
+    required: bool
+
+
+@cache
+def _options(kind: type[Struct]) -> tuple[_Option, ...]:
+    overrides = FILE.defaults.get(kind, {})
+    found = []
+    for field in structs.fields(kind):
+        default = field.default
+        if field.default_factory is not NODEFAULT:
+            default = field.default_factory()
+        default = overrides.get(field.name, default)
+        found.append(_Option(field.name, field.encode_name, field.type, default, field.required))
+    return tuple(found)
+
+
 def _struct(value: Struct) -> dict[str, Any]:
-    overrides = FILE.defaults.get(type(value), {})
     simple: dict[str, Any] = {}
     tables: dict[str, Any] = {}
-    for option in structs.fields(type(value)):
-        content = getattr(value, option.name)
-        if option.default_factory is not NODEFAULT:
-            default = option.default_factory()
-        else:
-            default = option.default
-        if content == overrides.get(option.name, default) and not option.required:
+    for option in _options(type(value)):
+        content = getattr(value, option.attribute)
+        if content == option.default and not option.required:
             continue
-        converted = _value(content, option.type)
+        converted = _value(content, option.annotation)
         # A table ends the options of its parent, so simple options go first.
-        (tables if isinstance(converted, dict) else simple)[option.encode_name] = converted
+        (tables if isinstance(converted, dict) else simple)[option.name] = converted
     return simple | tables
 
 
