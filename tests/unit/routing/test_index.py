@@ -194,6 +194,27 @@ def test_equal_priorities_go_by_name_then_provider() -> None:
     assert found.key == ("k", "a")
 
 
+def test_equal_priorities_go_by_name_whether_hosts_are_named_or_not() -> None:
+    rules = {"b": "Host:a.test", "a": "PathPrefix:/", "c": "HostRegexp:{x}.test"}
+    index = index_of(*(route(name, text, priority=5) for name, text in rules.items()))
+    assert found_name(index, view("a.test")) == "a"
+    without_a = index.update([("file", "a")], ())
+    assert found_name(without_a, view("a.test")) == "b"
+    assert found_name(without_a.update([("file", "b")], ()), view("a.test")) == "c"
+
+
+def test_a_host_must_fit_every_template() -> None:
+    index = index_of(route("a", "HostRegexp:a.test,{x}.test;HostRegexp:{y:[bc]}.test"))
+    assert found_name(index, view("a.test")) is None
+    assert found_name(index, view("b.test")) == "a"
+
+
+def test_letters_that_fold_to_ascii_are_found() -> None:
+    index = index_of(route("a", "HostRegexp:{x}.kel.test"))
+    assert found_name(index, view("x.\u212aEL.test")) == "a"
+    assert found_name(index, view("x.\u00e4el.test")) is None
+
+
 def test_two_hosts_in_two_routes_meet_in_their_intersection() -> None:
     index = index_of(route("a", "Host:a.test,b.test", "Host:b.test,c.test"))
     assert set(index.hosts) == {b"b.test"}
