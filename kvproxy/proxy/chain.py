@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 LATENCY_BOUNDS = (0.1, 0.3, 1.2, 5.0)
 """Upper bounds of the latency histogram, seconds (the default buckets of Traefik 1.7)."""
 
-COUNTER_CELLS = 7 + len(LATENCY_BOUNDS) + 1
-"""Cells 1-5: answers by status class; 6: summed seconds; from 7 on: histogram (first cell left
-implicit)."""
+SECONDS_CELL = 10
+HISTOGRAM_CELL = 11
+COUNTER_CELLS = HISTOGRAM_CELL + len(LATENCY_BOUNDS) + 1
+"""Cells 1-9: answers by first digit of the status (servers do send 600 and more); 10: summed
+seconds; from 11 on: histogram (first cell left implicit)."""
 
 
 class Balancer:
@@ -99,10 +101,10 @@ class Chain:
         """Count an answer."""
         counters = self.counters
         counters[status_class] += 1
-        counters[6] += seconds
+        counters[SECONDS_CELL] += seconds
         if seconds > LATENCY_BOUNDS[0]:
             self.count_slow(seconds)
 
     def count_slow(self, seconds: float) -> None:
         """Count an answer that took longer than the first bound of the histogram."""
-        self.counters[7 + bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        self.counters[HISTOGRAM_CELL + bisect_left(LATENCY_BOUNDS, seconds)] += 1

@@ -31,6 +31,7 @@ from kvproxy.http.scan import (
     scan_request,
     send,
 )
+from kvproxy.proxy.chain import SECONDS_CELL
 from kvproxy.proxy.decision import Forwarding, RequestHead, decide
 from kvproxy.proxy.forwarded import ForwardedLines
 from kvproxy.proxy.replies import CONTINUE, MISSING_HOST, Answer, text_answer
@@ -96,6 +97,7 @@ class ClientConnection(asyncio.Protocol):
         "_started",
         "_trusted",
         "_upstream",
+        "_waiting",
         "_write",
         "_write_paused",
         "clock",
@@ -130,6 +132,7 @@ class ClientConnection(asyncio.Protocol):
         self._write_paused = False
         self._reading_paused = False
         self._ended = False
+        self._waiting = False
         self._kept = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -150,14 +153,18 @@ class ClientConnection(asyncio.Protocol):
         self._lines = ForwardedLines(
             address.encode(), b"http" if plain else b"https", listener.server_name
         )
+        self._forwarded = self._lines.plain(b"")
         self.deadline = listener.clock.now + listener.idle_seconds
         listener.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Give up the request in progress."""
         self._listener.connections.discard(self)
-        if self._phase == ACTIVE and not self._response_status:
-            self._count(4)
+        # The number of the descriptor may soon be that of another connection.
+        self._descriptor = self._plain_descriptor = -1
+        if self._phase == ACTIVE:
+            # Traefik 1.7 counts a client that left before its answer began as 499.
+            self._count(self._response_status // 100 or 4)
         upstream = self._upstream
         if self._phase == TUNNELLING and upstream is not None:
             # What the client said last is still delivered.
@@ -183,7 +190,10 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """Act on a passed deadline: the sweep calls this once ``deadline`` is before ``now``."""
-        if self._phase == ACTIVE and not self._response_status:
+        if self._write_paused:
+            # Whatever is to be said, this client does not read it.
+            self.transport.abort()
+        elif self._phase == ACTIVE and not self._response_status:
             if self.sending and not self._reading_paused:
                 self._answer(text_answer(408), close=True)
             else:
@@ -192,6 +202,7 @@ class ClientConnection(asyncio.Protocol):
                 self._listener.failure(name, 504, "no answer in time")
                 self._answer(text_answer(504), close=True)
         elif self._phase == READING_HEAD:
+            self.flags = 0
             self._answer(text_answer(408), close=True)
         elif self._phase == IDLE:
             self.transport.close()
@@ -409,7 +420,7 @@ class ClientConnection(asyncio.Protocol):
         upstream.send_request(b"".join([prefix, last, *pending]))
         if self._write_paused:
             upstream.pause_reading()
-        if self._upstream is upstream:
+        if self._upstream is upstream and upstream.writable:
             self._resume_reading()
 
     def _receive_more(self, data: bytes) -> None:
@@ -461,6 +472,10 @@ class ClientConnection(asyncio.Protocol):
     def _body_ended(self) -> None:
         self.sending = False
         self._body = 0
+        # The body is gone, so the request cannot be sent once more.
+        self._prefix = b""
+        if self._write_paused:
+            self._pause_reading()
         if not self._response_status:
             self.flags |= self._kept
             self.deadline = self.clock.now + self._listener.answer_seconds
@@ -490,7 +505,7 @@ class ClientConnection(asyncio.Protocol):
         seconds = monotonic() - self._started
         counters = chain.counters  # type: ignore[union-attr]
         counters[data[9] - 48] += 1
-        counters[6] += seconds
+        counters[SECONDS_CELL] += seconds
         if seconds > 0.1:
             chain.count_slow(seconds)  # type: ignore[union-attr]
         if self.flags & KEEP_ALIVE and not self._buffer and not self._reading_paused:
@@ -518,7 +533,7 @@ class ClientConnection(asyncio.Protocol):
 
     def response_data(self, data: bytes) -> None:
         """Send more of the body."""
-        if not self._listener.write_is_total:
+        if self._phase != TUNNELLING and not self._listener.write_is_total:
             self.deadline = self.clock.now + self._listener.write_seconds
         self._send(data)
 
@@ -526,6 +541,7 @@ class ClientConnection(asyncio.Protocol):
         """Finish the answer."""
         if self._phase == TUNNELLING:
             self._upstream = None
+            self.deadline = self.clock.now + HALF_CLOSED_SECONDS
             self.transport.close()
             return
         if not self._response_status:
@@ -562,16 +578,18 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = float("inf")
         self._send(data)
         held, self._buffer = self._buffer, b""
-        if held and self._upstream is not None:
-            self._upstream.send_request(held)
-        self._resume_reading()
+        upstream = self._upstream
+        if held and upstream is not None:
+            upstream.send_request(held)
+        if upstream is not None and upstream.writable:
+            self._resume_reading()
 
     def server_writable(self, writable: bool) -> None:
         """Read the request as fast as the server takes it."""
-        if writable:
-            self._resume_reading()
-        else:
+        if not writable:
             self._pause_reading()
+        elif self._takes_more:
+            self._resume_reading()
 
     def _send(self, data: bytes) -> None:
         if self._descriptor >= 0:
@@ -592,18 +610,34 @@ class ClientConnection(asyncio.Protocol):
             self._write(data[sent:])
 
     def pause_writing(self) -> None:
-        """Stop reading the answer: the client does not take more."""
+        """Stop reading the answer, and further requests: the client does not take more."""
         self._write_paused = True
         self._descriptor = -1
         if self._upstream is not None:
             self._upstream.pause_reading()
+        if not self._takes_more:
+            self._pause_reading()
 
     def resume_writing(self) -> None:
-        """Read the answer again."""
+        """Read the answer again, then the next request."""
         self._write_paused = False
         self._descriptor = self._plain_descriptor
         if self._upstream is not None:
             self._upstream.resume_reading()
+        if self._phase == LINGERING:
+            self.deadline = self.clock.now + LINGER_SECONDS
+        elif self._waiting:
+            self._waiting = False
+            self._take_next()
+        elif self._phase <= READING_HEAD or (
+            self._phase == ACTIVE and not self.sending and len(self._buffer) <= PIPELINE_LIMIT
+        ):
+            self._resume_reading()
+
+    @property
+    def _takes_more(self) -> bool:
+        """Whether bytes of the client are of use although it does not read: they are a body."""
+        return not self._write_paused or self.sending or self._phase == TUNNELLING
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self.transport.is_closing():
@@ -633,6 +667,7 @@ class ClientConnection(asyncio.Protocol):
     def _finish(self) -> None:
         """Go on with the next request, or close: gently when the client may still be sending."""
         self._cancel_expect()
+        self._chain = None
         if self.transport.is_closing():
             return
         now = self.clock.now
@@ -640,16 +675,18 @@ class ClientConnection(asyncio.Protocol):
         if self.flags & KEEP_ALIVE and not self.sending:
             self._phase = IDLE
             self.deadline = now + self._listener.idle_seconds
-            if self._buffer or self._reading_paused:
+            if self._buffer or self._reading_paused or self._write_paused:
                 self._take_next()
             return
         self._phase = LINGERING
         unread = self.sending or bool(self._buffer)
         self._buffer = b""
-        if unread and self._descriptor >= 0:
+        if unread and self._plain_descriptor >= 0:
             # Closing with unread bytes would reset the connection and may destroy the answer on
             # its way.
-            self.deadline = now + LINGER_SECONDS
+            self.deadline = now + (
+                self._listener.write_seconds if self._write_paused else LINGER_SECONDS
+            )
             self._resume_reading()
             self.transport.write_eof()
         else:
@@ -658,9 +695,16 @@ class ClientConnection(asyncio.Protocol):
 
     def _take_next(self) -> None:
         """Start the next pipelined request in a turn of its own: bounds recursion, lets others
-        go first."""
+        go first.
+
+        A client that does not read its answers gets no more of them.
+        """
         self._phase = ACTIVE
-        asyncio.get_running_loop().call_soon(self._start_next)
+        if self._write_paused:
+            self._waiting = True
+            self.deadline = self.clock.now + self._listener.write_seconds
+        else:
+            asyncio.get_running_loop().call_soon(self._start_next)
 
     def _start_next(self) -> None:
         if self._phase != ACTIVE or self.transport.is_closing():
@@ -670,10 +714,14 @@ class ClientConnection(asyncio.Protocol):
         data, self._buffer = self._buffer, b""
         if data:
             self.data_received(data)
-        if self._ended and not self._buffer:
+        if not self._ended:
+            return
+        if self._phase <= READING_HEAD:
+            self.transport.close()
+        elif self.sending:
+            self.transport.abort()
+        elif not self._buffer:
             self.flags &= ~KEEP_ALIVE
-            if self._phase <= READING_HEAD:
-                self.transport.close()
 
     def _panic(self) -> None:
         """Answer 500 after an unforeseen error, whatever state it left."""

@@ -168,7 +168,12 @@ class Listener:
         """Act on passed deadlines and write the failures of the last moments to the log."""
         self.tick()
         for connection in [each for each in self.connections if each.deadline < now]:
-            connection.expire(now)
+            try:
+                connection.expire(now)
+            except Exception:
+                # One connection must not keep the others from their deadlines.
+                logger.exception("a deadline could not be acted on")
+                connection.transport.abort()
         failures, self._failures = self._failures, {}
         for (server, status, reason), times in failures.items():
             logger.warning(

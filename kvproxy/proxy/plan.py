@@ -63,8 +63,8 @@ class FrontendPlan:
 
     __slots__ = ("entry", "rule")
 
-    def __init__(self, entry: FrontendEntry, rule: FrontendRule) -> None:
-        """``rule``: all routes of the frontend."""
+    def __init__(self, entry: FrontendEntry, rule: FrontendRule | None) -> None:
+        """``rule``: all routes of the frontend; None: they cannot be parsed, it serves nothing."""
         self.entry = entry
         self.rule = rule
 
@@ -232,8 +232,8 @@ class _Step:
                 if backend_key in self._removed_backends
                 else self.plan.backends.get(backend_key)
             )
+            self._new_frontends[key] = FrontendPlan(entry, rule)
             if rule is not None:
-                self._new_frontends[key] = FrontendPlan(entry, rule)
                 if backend is None:
                     self.problems.append(
                         f"frontend {entry.name}: no backend {entry.frontend.backend}"
@@ -260,7 +260,11 @@ class _Step:
 
     def _rule(self, key: EntryKey, entry: FrontendEntry) -> FrontendRule | None:
         held = self.plan.frontends.get(key)
-        if held is not None and held.entry.frontend.routes == entry.frontend.routes:
+        if (
+            held is not None
+            and held.rule is not None
+            and held.entry.frontend.routes == entry.frontend.routes
+        ):
             return held.rule
         try:
             return parse_rules({name: route.rule for name, route in entry.frontend.routes.items()})
@@ -320,8 +324,8 @@ class _Step:
                 if not users:
                     del self.plan._users[backend_key]
 
-    def _note_hosts(self, rule: FrontendRule) -> None:
-        scope = scope_of(rule)
+    def _note_hosts(self, rule: FrontendRule | None) -> None:
+        scope = None if rule is None else scope_of(rule)
         if scope is not None:
             self._hosts.update(scope.hosts)
 

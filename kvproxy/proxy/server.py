@@ -91,6 +91,8 @@ class Server:
             raise DialError(504, f"TLS handshake: {error}") from error
         except (OSError, OverflowError, UnicodeError) as error:
             raise DialError(502, str(error)) from error
+        if connection.transport.is_closing():
+            raise DialError(502, "closed or spoke before it was asked")
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:

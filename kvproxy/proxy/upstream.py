@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 MAXIMUM_INFORMATIONAL = 32
 """How many 1xx answers a server may send before its final one."""
 
+INFORMATIONAL_UNIT = 1 << 20
+"""The 1xx answers of a request are counted in the flags of its exchange, above those of the head
+scan: flags begin anew with each request, whatever way its final answer takes."""
+
+UNREAD_SECONDS = 60.0
+"""How long a closed connection may wait for a server that does not take its last bytes."""
+
 TUNNEL = 100
 """Value of ``body`` after a 101: bytes flow until one side closes."""
 
@@ -85,9 +92,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_broken",
         "_buffer",
         "_chunks",
-        "_informational",
         "_plain_descriptor",
         "_remaining",
         "_reusable",
@@ -110,7 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
         self._reusable = False
-        self._informational = 0
+        self._broken = False
         self._write_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -129,14 +136,27 @@ class UpstreamConnection(asyncio.Protocol):
         """Send request bytes, queueing what the socket does not take."""
         if self.descriptor >= 0:
             sent = send(self.descriptor, data)
-            if sent is not None:
+            if sent == len(data):
+                # The socket is dead, and sending has consumed its error: the loop will see an end
+                # that looks like a regular one. What the server had said before can still be read.
+                self._broken = True
+            elif sent is not None:
                 self.write(data[sent:])
         else:
             self.write(data)
 
+    @property
+    def writable(self) -> bool:
+        """Whether nothing is queued that the server has yet to take."""
+        return not self._write_paused
+
     def close(self) -> None:
-        """Close after everything queued is written."""
-        self.transport.close()
+        """Close after everything queued is written, or after a while that it was not."""
+        transport = self.transport
+        if not transport.is_closing():
+            transport.close()
+            if self._write_paused:
+                asyncio.get_running_loop().call_later(UNREAD_SECONDS, transport.abort)
 
     def abort(self) -> None:
         """Close at once."""
@@ -203,15 +223,14 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         out, kind, remaining, end, reuse, status = result
         if kind == INFORMATIONAL:
-            self._informational += 1
-            if self._informational > MAXIMUM_INFORMATIONAL:
+            exchange.flags += INFORMATIONAL_UNIT
+            if exchange.flags >= (MAXIMUM_INFORMATIONAL + 1) * INFORMATIONAL_UNIT:
                 self._fail(exchange, 502, "too many 1xx answers")
                 return
             exchange.response_informational(out, status)
             if len(data) > end and self.exchange is exchange:
                 self.data_received(data[end:])
             return
-        self._informational = 0
         if kind == SWITCHING:
             self._body = TUNNEL
             exchange.switched(out)
@@ -290,21 +309,29 @@ class UpstreamConnection(asyncio.Protocol):
         if self in self.server.idle:
             self.server.idle.remove(self)
 
+    def eof_received(self) -> None:
+        """Let no request use a connection that the server has closed, from this moment on."""
+        if self.exchange is None:
+            self._leave_pool()
+
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the exchange in progress, or leave the pool."""
+        # The number of the descriptor may soon be that of another connection.
+        self.descriptor = self._plain_descriptor = -1
         exchange = self.exchange
         if exchange is None:
             self._leave_pool()
             return
         self.exchange = None
         if self._body == CLOSE:
-            if error is None:
+            if error is None and not self._broken:
                 exchange.response_ended()
             else:
-                exchange.response_failed(502, f"{self.server.name}: {error}")
+                reason = str(error or "reset")
+                exchange.response_failed(502, f"{self.server.name}: {reason}")
         elif self._body == TUNNEL:
             exchange.response_ended()
-        elif not self._body and not self._buffer and self.used_at and exchange.response_stale():
+        elif self._unheard(exchange) and exchange.response_stale():
             return
         else:
             what = (
@@ -313,3 +340,12 @@ class UpstreamConnection(asyncio.Protocol):
                 else "closed without an answer"
             )
             exchange.response_failed(502, f"{self.server.name}: {what}")
+
+    def _unheard(self, exchange: Exchange) -> bool:
+        """Whether a connection from the pool ended without a word on the request."""
+        return bool(
+            self.used_at
+            and not self._body
+            and not self._buffer
+            and exchange.flags < INFORMATIONAL_UNIT
+        )

@@ -31,6 +31,7 @@ from kvproxy.model.messages import (
     Stop,
     ToWorker,
 )
+from kvproxy.proxy.chain import SECONDS_CELL
 from kvproxy.proxy.clock import Clock
 from kvproxy.proxy.listener import Listener
 from kvproxy.proxy.plan import Plan, UnknownBaseError
@@ -76,12 +77,17 @@ class Worker:
         self._stopping = False
         self._parts: list[Apply] = []
         self._stopped = asyncio.Event()
+        self._failure: BaseException | None = None
         self._sweep_seconds = sweep_seconds(settings)
         if settings.ping is not None and settings.ping.entry_point in self._listeners:
             self._listeners[settings.ping.entry_point].internal[b"/ping"] = self._ping
 
     async def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until told to stop.
+
+        Raises what ended one of the tasks: a worker that is deaf, or keeps no deadlines, must be
+        replaced.
+        """
         loop = asyncio.get_running_loop()
         # Terminals and service managers signal the whole group; stopping is the supervisor's
         # decision, unless there is none any more.
@@ -94,9 +100,19 @@ class Worker:
             loop.create_task(self._sweep()),
             loop.create_task(self._report()),
         ]
+        for task in tasks:
+            task.add_done_callback(self._watch)
         await self._stopped.wait()
         for task in tasks:
             task.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """Stop when a task failed."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self._stopped.set()
 
     async def _obey(self) -> None:
         """Do what the supervisor says; without it, go on serving."""
@@ -179,10 +195,11 @@ class Worker:
             statuses = [held + more for held, more in zip(statuses, listener.statuses, strict=True)]
         backends = []
         for (provider, name), backend in self._plan.backends.items():
-            counted = [int(cell) for cell in backend.counters[:6]]
+            counters = backend.counters
+            counted = [int(cell) for cell in (*counters[:5], sum(counters[5:SECONDS_CELL]))]
             if any(counted):
                 statuses = [held + more for held, more in zip(statuses, counted, strict=True)]
-                backends.append(BackendCounters(provider, name, counted, backend.counters[6]))
+                backends.append(BackendCounters(provider, name, counted, counters[SECONDS_CELL]))
         connections = sum(len(listener.connections) for listener in self._listeners.values())
         return Statistics(connections, sum(statuses), statuses, backends)
 
@@ -196,7 +213,8 @@ class Worker:
     def _stop(self, message: Stop) -> None:
         if not self._stopping:
             self._stopping = True
-            self._listeners_task = asyncio.get_running_loop().create_task(self._finish(message))
+            self._finishing = asyncio.get_running_loop().create_task(self._finish(message))
+            self._finishing.add_done_callback(self._watch)
 
     async def _finish(self, message: Stop) -> None:
         """Stop accepting, let requests end, cut what is left when the grace is over."""
