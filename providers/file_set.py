@@ -214,6 +214,10 @@ class FileSet:
             text, file.signature = _read(file.path, file.content.name)
             if file.path in self._touched():
                 raise _ChangingError
+            if not text and not self._is_quiet(file, signature, now):
+                # Opening a file to write it anew empties it, and that is told only afterwards.
+                file.signature = None
+                return set()
             before = file.content.names if self._directory else set()
             touched = file.content.update(text)
         except _ChangingError:
@@ -245,7 +249,11 @@ class FileSet:
             return True
         if file.path in news.written:
             return False
-        if news.told:
+        return news.told or self._is_quiet(file, signature, now)
+
+    def _is_quiet(self, file: _File, signature: Signature, now: float) -> bool:
+        """Whether a file has been as it is for long enough to be believed without being told."""
+        if not self._looked:
             return True
         if file.noticed != signature:
             file.noticed, file.noticed_at = signature, now

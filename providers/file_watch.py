@@ -233,6 +233,7 @@ class FileWatch:
             event.mask & inotify.IN_CREATE and _is_being_made(os.path.join(directory, event.name))
         ):
             self._writing[path] = time.monotonic()
+            self._finished.discard(path)
             return
         if event.mask & (_FINISHED | inotify.IN_CREATE):
             self._writing.pop(path, None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -78,6 +79,16 @@ class Reader:
             self._waiting = asyncio.ensure_future(anext(self._items))
         done, _ = await asyncio.wait({self._waiting}, timeout=seconds)
         assert not done, self._waiting.result()
+
+    async def has_news(self, others: set[asyncio.Future[int]]) -> bool:
+        """Wait for the next item or the first of ``others`` that is not done."""
+        if self._waiting is None:
+            self._waiting = asyncio.ensure_future(anext(self._items))
+        pending: set[asyncio.Future[Any]] = {other for other in others if not other.done()}
+        pending.add(self._waiting)
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        return self._waiting.done()
 
     async def close(self) -> None:
         await self.source.close()
@@ -230,6 +241,55 @@ async def test_a_file_in_the_middle_of_a_write_is_left_alone(
         opened.flush()
         await reader.silent(file_watch.QUIET_SECONDS / 2)
     assert await reader.names() == {"a", "c"}
+
+
+BUSY_WRITER = """
+import os, sys, time
+path, seconds = sys.argv[1], float(sys.argv[2])
+names = [f"keep{number}" for number in range(500)]
+end = time.monotonic() + seconds
+number = 0
+while time.monotonic() < end:
+    number += 1
+    last = f"last{number}"
+    text = "".join(
+        f'[frontends.{name}]\\nbackend = "b{number}"\\n' for name in [*names, last]
+    )
+    target = path if number % 3 else path + ".new"
+    with open(target, "w", buffering=4096) as opened:
+        opened.write(text)
+    if target != path:
+        os.rename(target, path)
+    if number % 20 == 0:
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("directory", [False, True], ids=["file", "directory"])
+async def test_no_snapshot_is_torn_by_a_busy_writer(
+    tmp_path: Path, read: Callable[..., Reader], directory: bool
+) -> None:
+    path = tmp_path / "routes.toml"
+    path.write_text(route("first"))
+    reader = read(tmp_path if directory else path, directory=directory)
+    await reader.snapshot()
+    await reader.watching()
+    writer = await asyncio.create_subprocess_exec(sys.executable, "-c", BUSY_WRITER, str(path), "2")
+    ending = asyncio.ensure_future(writer.wait())
+    seen = 0
+    last = ""
+    while not ending.done() or f'"{last}"' not in path.read_text():
+        if not await reader.has_news({ending}):
+            continue
+        found = await reader.snapshot()
+        backends = {frontend.backend for frontend in found.configuration.frontends.values()}
+        assert len(found.configuration.frontends) == 501
+        assert len(backends) == 1
+        assert found.problems == ()
+        last = backends.pop()
+        seen += 1
+    assert await ending == 0
+    assert seen > 3
 
 
 async def test_a_writer_that_never_closes_is_not_waited_for(
