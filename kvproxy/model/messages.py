@@ -16,7 +16,7 @@ EntryKey = tuple[str, str]
 """(provider, name): frontends and backends of two providers never collide."""
 
 
-class FrontendEntry(Struct, frozen=True):
+class FrontendEntry(Struct, frozen=True, gc=False):
     """One frontend of one provider and the digest of its content."""
 
     provider: str
@@ -25,7 +25,7 @@ class FrontendEntry(Struct, frozen=True):
     frontend: Frontend
 
 
-class BackendEntry(Struct, frozen=True):
+class BackendEntry(Struct, frozen=True, gc=False):
     """One backend of one provider and the digest of its content."""
 
     provider: str

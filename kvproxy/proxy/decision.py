@@ -52,15 +52,14 @@ def decide(
     flags, host, target = request.flags, request.host, request.target
     if flags & OPTIONS_STAR:
         return Answer(200)
-    if flags & PLAIN_PATH:
-        path, _, query = target.partition(b"?")
-        raw_path, uri = b"", target
-    else:
+    uri = target
+    path, _, query = target.partition(b"?")
+    canonical = None
+    if not flags & PLAIN_PATH:
         canonical = canonical_target(target, listener.allow_unsafe_paths)
         if canonical is None:
             return text_answer(400)
-        path, raw_path, uri = canonical.path, canonical.raw_path, canonical.uri
-        query = canonical.query[1:]
+        path, query, uri = canonical.path, canonical.query[1:], canonical.uri
     method = request.outgoing[: request.outgoing.index(b" ")]
     internal = listener.internal.get(path)
     if internal is not None and method in (b"GET", b"HEAD"):
@@ -82,7 +81,8 @@ def decide(
     if flags & FORWARDED:
         forwarded = lines.merged(host, view.headers, trusted)
     if chain.modifiers:
-        modified = chain.modifiers.apply(path, raw_path)
+        canonical = canonical or canonical_target(target, listener.allow_unsafe_paths)
+        modified = chain.modifiers.apply(path, canonical.raw_path if canonical else b"")
         if modified is None:
             return text_answer(404)
         uri = request_uri(modified.path, modified.raw_path, b"?" + query if query else b"")
