@@ -230,6 +230,9 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.response_informational(out, status)
             if len(data) > end and self.exchange is exchange:
                 self.data_received(data[end:])
+                if self.exchange is None:
+                    # Sending the 1xx may have stopped the reading of what is idle now.
+                    self.resume_reading()
             return
         if kind == SWITCHING:
             self._body = TUNNEL
