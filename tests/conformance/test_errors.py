@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kvproxy.model.static import EntryPoint, StaticConfiguration
+from kvproxy.proxy.chain import Chain
+from kvproxy.proxy.clock import Clock
+from kvproxy.proxy.listener import Listener
+from kvproxy.routing.index import Found, RouteIndex
 from tests.conformance.cases import (
     Answered,
     Ask,
@@ -20,10 +27,12 @@ from tests.conformance.cases import (
 )
 from tests.support.backend import Answer, Backend, Greeter, InTurn, UnansweringPort, plain_answer
 from tests.support.certificates import Authority, authority
+from tests.support.http_client import build_request, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from kvproxy.routing.request import RequestView
     from tests.conformance.cases import CaseTable, Outcome, Servers
     from tests.support.backend import Behaviour, LoopThread
 
@@ -210,6 +219,33 @@ def special_servers(servers: Servers, loop_thread: LoopThread) -> Iterator[None]
     yield
     greeter.stop()
     unanswering.release()
+
+
+class BrokenIndex(RouteIndex[Chain]):
+    """Routes of which every look-up fails: what no request can provoke from outside."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+
+    def find(self, request: RequestView) -> Found[Chain] | None:
+        raise RuntimeError("a fault in the proxy itself")
+
+
+async def test_e12_fault_in_the_proxy_is_500(caplog: pytest.LogCaptureFixture) -> None:
+    """One request is answered 500 and its connection closed; the listener goes on."""
+    settings = StaticConfiguration(entry_points={"http": EntryPoint(address="127.0.0.1:0")})
+    entry_point = settings.entry_points["http"]
+    listener = Listener("http", entry_point, settings, clock=Clock(), server_name=b"here")
+    listener.index = BrokenIndex()
+    listening = socket.create_server(("127.0.0.1", 0))
+    await listener.serve(listening, 0)
+    port = listening.getsockname()[1]
+    for _ in range(2):
+        answer = await asyncio.to_thread(fetch, port, build_request())
+        assert (answer.status, answer.body) == (500, b"Internal Server Error")
+        assert answer.values("Connection") == [b"close"]
+    await listener.stop_accepting()
+    assert "a fault in the proxy itself" in caplog.text
 
 
 @pytest.mark.parametrize("case", parameters(CASES))

@@ -7,6 +7,7 @@ reference reads and writes each message anew; what follows from that is said in 
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -388,8 +389,8 @@ def test_k16_early_bytes_of_a_refused_upgrade_are_the_next_request(stage: Stage)
 def test_k16_close_code_and_reason_reach_the_other_side(stage: Stage) -> None:
     """Differs: both ends see code and reason; the reference echoes the code without the reason."""
     before = len(stage.server.close_codes)
-    client = dial(stage.proxy(), "plain")
-    client.close(4001, "going")
+    with dial(stage.proxy(), "plain") as client:
+        client.close(4001, "going")
     wait_until(lambda: len(stage.server.close_codes) > before, "the end at the server")
     assert stage.server.close_codes[-1] == 4001
     assert stage.server.close_reasons[-1] == "going"
@@ -420,10 +421,10 @@ def test_k16_dropped_server_closes_the_client(stage: Stage) -> None:
 
 
 def test_k16_dropped_server_is_abnormal_for_a_real_client(stage: Stage) -> None:
-    client = dial(stage.proxy(), "plain")
-    stage.server.abort_connections()
-    with pytest.raises(ConnectionClosedError):
-        client.recv(timeout=5)
+    with dial(stage.proxy(), "plain") as client:
+        stage.server.abort_connections()
+        with pytest.raises(ConnectionClosedError):
+            client.recv(timeout=5)
     assert client.close_code == 1006
 
 
@@ -453,13 +454,12 @@ def test_e13_websocket_dead_dead_live(stage: Stage, attempts: int, status: int) 
 
 
 def test_k16_100_websockets_at_once(stage: Stage) -> None:
-    clients = [dial(stage.proxy(), "plain") for _ in range(100)]
-    for number, client in enumerate(clients):
-        client.send(f"message {number}")
-    for number, client in enumerate(clients):
-        assert client.recv(timeout=5) == f"message {number}"
-    for client in clients:
-        client.close()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(dial(stage.proxy(), "plain")) for _ in range(100)]
+        for number, client in enumerate(clients):
+            client.send(f"message {number}")
+        for number, client in enumerate(clients):
+            assert client.recv(timeout=5) == f"message {number}"
 
 
 LATER = [*waits_for("TLS entry points", "K05"), *waits_for("HTTP/2 and gRPC", "K17", "K18", "K19")]

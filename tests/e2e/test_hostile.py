@@ -6,12 +6,13 @@ says to the payload, no server may ever see that request, unless the row says th
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.backend import Answer, Backend, Endless, ManualServer, echoed, plain_answer
+from tests.support.backend import Answer, Backend, Endless, Gate, ManualServer, echoed, plain_answer
 from tests.support.deadline import wait_until
 from tests.support.http_client import (
     ConnectionEndedError,
@@ -551,6 +552,45 @@ def test_unasked_answer_on_an_idle_connection_is_not_used(stage: Stage) -> None:
             second.read_until(b"\r\n\r\n")
             second.send(plain_answer(b"two", "Connection: close"))
             assert client.read_response().body == b"two"
+
+
+def test_answer_meant_for_a_client_that_left_goes_to_nobody(stage: Stage) -> None:
+    """Its connection may not carry the next request, whether the answer had begun or not."""
+    for begun in (False, True):
+        gate = Gate()
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
+        parts = (head, gate, b"poison" * 33_333 + b"po") if begun else (gate, EXTRA)
+        path = f"/left-{begun}"
+        stage.echo.on(path, Answer(parts))
+        with stage.proxy.connect() as client:
+            client.send(build_request(path, host="a"))
+            assert gate.reached.wait(5)
+            if begun:
+                assert client.read_head().status == 200
+            client.reset()
+        with stage.proxy.connect() as other:
+            for number in range(20):
+                if number == 3:
+                    gate.open()
+                answer = other.request(build_request(f"/innocent-{number}", host="a"))
+                assert echoed(answer).target == f"/innocent-{number}".encode()
+    stage.assert_well()
+
+
+def test_early_refusal_of_a_large_body_reaches_the_client(stage: Stage) -> None:
+    refusal = plain_answer(b"too large", status="413 Payload Too Large")
+    stage.echo.on("/upload", Answer((refusal,), "close", read="head"))
+    request = build_request("/upload", host="a", method="POST", body=b"x" * 10_000_000)
+    for _ in range(5):
+        with stage.proxy.connect() as client:
+            sender = threading.Thread(target=client.send_if_open, args=(request,))
+            sender.start()
+            answer = client.read_response()
+            assert (answer.status, answer.body) == (413, b"too large")
+            assert answer.values("Connection") == [b"close"]
+            client.close()
+            sender.join(5)
+    stage.assert_well()
 
 
 def test_answer_before_the_whole_request_frees_no_connection(stage: Stage) -> None:
