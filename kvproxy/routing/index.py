@@ -192,14 +192,37 @@ class RouteIndex(Generic[T]):
 
 
 class _PlaceChange(Generic[T]):
-    """What changes at one key of one tree."""
+    """What changes at one key of one tree; None is nothing.
+
+    One is made for each of 100,000 hosts when an index is built: empty containers would cost more
+    than all the rest.
+    """
 
     __slots__ = ("ending", "passing", "removed")
 
     def __init__(self) -> None:
-        self.removed: set[RouteKey] = set()
-        self.passing: list[Entry[T]] = []
-        self.ending: list[Entry[T]] = []
+        self.removed: set[RouteKey] | None = None
+        self.passing: list[Entry[T]] | None = None
+        self.ending: list[Entry[T]] | None = None
+
+    def remove(self, key: RouteKey) -> None:
+        """Take the entries of a frontend away."""
+        if self.removed is None:
+            self.removed = {key}
+        else:
+            self.removed.add(key)
+
+    def add(self, ending: bool, entry: Entry[T]) -> None:
+        """Put an entry here."""
+        if ending:
+            if self.ending is None:
+                self.ending = [entry]
+            else:
+                self.ending.append(entry)
+        elif self.passing is None:
+            self.passing = [entry]
+        else:
+            self.passing.append(entry)
 
 
 class _Changes(Generic[T]):
@@ -217,12 +240,12 @@ class _Changes(Generic[T]):
     def remove(self, route: IndexedRoute[T]) -> None:
         """Take ``route`` out of its places."""
         for change, _, _ in self._places(route, -1):
-            change.removed.add(route.key)
+            change.remove(route.key)
 
     def add(self, route: IndexedRoute[T]) -> None:
         """Put ``route`` at its places."""
         for change, ending, entry in self._places(route, 1):
-            (change.ending if ending else change.passing).append(entry)
+            change.add(ending, entry)
 
     def _places(
         self, route: IndexedRoute[T], count: int
@@ -235,7 +258,7 @@ class _Changes(Generic[T]):
         if scope.hosts:
             entries = list(entries_of(route, scope.conditions, scope.path, keep))
             for host in scope.hosts:
-                places = self.hosts.setdefault(host, {})
+                places = _child(self.hosts, host)
                 for place, ending, entry in entries:
                     yield _change(places, place), ending, entry
         if not scope.floating:
@@ -243,7 +266,7 @@ class _Changes(Generic[T]):
         self._count(route.effective_priority, count)
         entries = list(entries_of(route, scope.wider_conditions, scope.path, keep))
         for suffix in scope.suffixes:
-            places = self.suffixes.setdefault(suffix, {})
+            places = _child(self.suffixes, suffix)
             for place, ending, entry in entries:
                 yield _change(places, place), ending, entry
         if scope.anywhere:
@@ -256,6 +279,15 @@ class _Changes(Generic[T]):
             self.floating[priority] = left
         else:
             del self.floating[priority]
+
+
+def _child(
+    trees: dict[bytes, dict[bytes, _PlaceChange[T]]], name: bytes
+) -> dict[bytes, _PlaceChange[T]]:
+    places = trees.get(name)
+    if places is None:
+        places = trees[name] = {}
+    return places
 
 
 def _change(places: dict[bytes, _PlaceChange[T]], place: bytes) -> _PlaceChange[T]:
@@ -277,10 +309,12 @@ def _apply(root: Node[T], changes: dict[bytes, _PlaceChange[T]]) -> Node[T]:
     return root
 
 
-def _merge(entries: Entries[T], removed: set[RouteKey], added: list[Entry[T]]) -> Entries[T]:
-    if removed:
+def _merge(
+    entries: Entries[T], removed: set[RouteKey] | None, added: list[Entry[T]] | None
+) -> Entries[T]:
+    if removed and entries:
         entries = tuple([entry for entry in entries if entry.key not in removed])
-    if not added:
+    if added is None:
         return entries
     if not entries and len(added) == 1:
         return (added[0],)
