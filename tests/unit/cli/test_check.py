@@ -106,6 +106,22 @@ def test_a_frontend_that_is_never_reached_is_named(file: Path) -> None:
     assert f"{file}:12: frontends.api: is never reached: `web` (file) comes first" in errors
 
 
+def test_a_frontend_that_is_reached_on_one_entry_point_is_not_named(file: Path) -> None:
+    file.write_text(
+        GOOD.replace("[file]", '[entryPoints.admin]\naddress = ":8001"\n[file]').replace(
+            '"web"\n', '"web"\npriority = 100\n'
+        )
+        + '[frontends.api]\nbackend = "web"\nentryPoints = ["http", "admin"]\n'
+        + '[frontends.api.routes.r]\nrule = "Host:web.localhost;PathPrefix:/api"\n'
+    )
+    assert check(f"--configFile={file}")[0] == 0
+    assert check(f"--configFile={file}", "--strict") == (
+        0,
+        "0 errors, 0 warnings; valid: 2 frontends, 1 backend from file\n",
+        "",
+    )
+
+
 def test_a_missing_configuration_file_is_named() -> None:
     code, output, errors = check("--configFile=/no/such/file.toml")
     assert code == 1
