@@ -217,6 +217,8 @@ class Fleet:
         self.notify()
         if self.live and self.generation and self._announced != self.generation.number:
             self._announced = self.generation.number
+            # A whole generation may be megabytes; a successor's is encoded when it is needed.
+            self._encoded.clear()
             _logger.info(
                 "generation is live %s",
                 pairs(

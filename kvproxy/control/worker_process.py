@@ -39,7 +39,8 @@ SILENCE_SECONDS = 10.0
 """A worker without heart-beat for so long is replaced."""
 
 APPLY_SECONDS = 120.0
-"""A worker that takes so long to apply a generation is replaced."""
+APPLY_ENTRY_SECONDS = 0.01
+"""A worker that takes so long to apply a generation, and so long for each entry, is replaced."""
 
 ENDING_SECONDS = 5.0
 """A process that closed its channel without being told to stop may take so long to end."""
@@ -155,9 +156,15 @@ class WorkerProcess:
         self._send_latest()
 
     def stop(self, accept_seconds: float, grace_seconds: float) -> None:
-        """Let the worker go on accepting for a time, then finish its requests and end."""
+        """Let the worker go on accepting for a time, then finish its requests and end.
+
+        One that does not serve yet, and may be busy with a large generation, ends at once.
+        """
         self.stopping = True
-        self._channel.send(Stop(accept_seconds, grace_seconds))
+        if self.ready:
+            self._channel.send(Stop(accept_seconds, grace_seconds))
+        else:
+            self.kill()
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the process if it runs."""
@@ -174,8 +181,11 @@ class WorkerProcess:
             return "it does not start" if age > FIRST_WORD_SECONDS else ""
         if now - self._heard_at > SILENCE_SECONDS:
             return "no heart-beat"
-        if self._outstanding and now - self._waiting_since > APPLY_SECONDS:
-            return "it does not apply what it was sent"
+        if self._outstanding:
+            newest = self._outstanding[-1]
+            entries = len(newest.frontends) + len(newest.backends)
+            if now - self._waiting_since > APPLY_SECONDS + entries * APPLY_ENTRY_SECONDS:
+                return "it does not apply what it was sent"
         return ""
 
     def forgive_silence(self) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,10 +112,11 @@ class Program:
 
     def clean_up(self) -> None:
         """Stop whatever of this program still runs."""
-        pid = self.supervisor()
-        if pid:
-            os.kill(pid, signal.SIGTERM)
-            wait_until(lambda: ended(pid), "the supervisor's end", 10)
+        lock = self.state / "lock"
+        for pid in {self.supervisor(), int(lock.read_text() or "0") if lock.exists() else 0}:
+            if pid and not ended(pid):
+                os.kill(pid, signal.SIGTERM)
+                wait_until(partial(ended, pid), "the supervisor's end", 12)
         for worker in self.recorded() if self.state.exists() else ():
             if not ended(worker):
                 os.kill(worker, signal.SIGKILL)

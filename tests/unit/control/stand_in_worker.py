@@ -75,6 +75,8 @@ class StandIn:
         """Acknowledge or refuse a generation."""
         names = ",".join(sorted(entry.name for entry in message.frontends))
         self.note(f"apply {message.base}->{message.generation} {names}")
+        if self.behaviour == "deaf":
+            return
         if message.base not in (-1, self.held) or self.behaviour == "refuse":
             self.channel.send(Refused(message.generation, "a reason"))
             return

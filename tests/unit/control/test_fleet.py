@@ -267,6 +267,22 @@ async def test_a_worker_that_hangs_is_replaced(
         assert it.fleet.status()[0].restarts == 0
 
 
+async def test_a_worker_that_does_not_apply_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "APPLY_SECONDS", 0.5)
+    monkeypatch.setattr(fleet_module, "CHECK_SECONDS", 0.1)
+    async with rig(tmp_path) as it:
+        it.fleet.start()
+        it.fleet.serve(FIRST)
+        await it.live()
+        it.behave(0, "deaf")
+        os.kill(it.pid(0), signal.SIGKILL)
+        await it.until(lambda: it.fleet.status()[0].restarts >= 2)
+        it.behave(0, "")
+        await it.live()
+
+
 async def test_a_worker_that_never_speaks_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +348,17 @@ async def test_stop_tells_every_worker_and_waits(tmp_path: Path) -> None:
         assert it.told(0)[-1] == it.told(1)[-1] == "stop 1.5 2.5"
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         assert list((tmp_path / "workers").iterdir()) == []
+
+
+async def test_a_worker_that_does_not_serve_yet_is_not_waited_for(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        it.behave(0, "mute")
+        it.fleet.start()
+        it.fleet.serve(FIRST)
+        await it.until(lambda: any(each.ready for each in it.fleet.status()))
+        async with asyncio.timeout(5):
+            await it.fleet.stop(0, 30)
+        assert it.told(1)[-1] == "stop 0 30"
 
 
 async def test_a_worker_that_does_not_stop_is_killed(
