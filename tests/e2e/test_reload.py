@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.asyncio.client import connect
 
+from kvproxy.model.decode import decode_configuration
+from kvproxy.model.keytree import encode_configuration
+from kvproxy.provider import Transaction
+from providers.embedded import EmbeddedStore
 from tests.support.backend import Answer, Backend, Gate, LoopThread, plain_answer
 from tests.support.deadline import wait_until
 from tests.support.http_client import build_request
@@ -18,6 +22,7 @@ from tests.support.websocket import WebSocketServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
 
@@ -197,6 +202,47 @@ def test_nothing_fails_over_many_generations(
         assert proxy.generation() - before == number
         assert proxy.worker_pids() == workers
         assert all(size < 3000 for size in grown.values()), f"KB grown: {grown}"
+
+
+def test_keys_written_to_the_store_are_live_and_cost_nothing(
+    loop_thread: LoopThread,
+    load_thread: LoopThread,
+    backend: Backend,
+    other: Backend,
+    tmp_path: Path,
+) -> None:
+    """One key a transaction; every worker serves it soon, and no request fails."""
+    store = EmbeddedStore(tmp_path / "store.db")
+    routes = single_backend(backend.url, {"load": "Host:a"})
+    configuration, problems = decode_configuration(routes, where=lambda path: "", style="file")
+    assert not problems
+    keys = encode_configuration(configuration)
+    first = Transaction(put={f"kvproxy/{key}": value.encode() for key, value in keys.items()})
+    loop_thread.run(store.write(first))
+    static = {"embedded": {"path": str(tmp_path / "store.db")}}
+    with ProxyProcess(None, static=static, workers=2) as proxy:
+        wait_until(lambda: proxy.fetch(host="a").status == 200, "the first routes")
+        load = Load(proxy.port)
+        running = asyncio.run_coroutine_threadsafe(load.run(), load_thread.loop)
+        seconds = []
+        for number in range(40):
+            server = backend if number % 2 else other
+            change = Transaction(
+                put={"kvproxy/backends/server/servers/one/url": server.url.encode()}
+            )
+            started = time.monotonic()
+            loop_thread.run(store.write(change))
+            wait_until(
+                lambda name=server.name: set(served_by(proxy, 16)) == {name},  # type: ignore[misc]
+                f"change {number} on every worker",
+            )
+            seconds.append(time.monotonic() - started)
+        load.stop()
+        running.result(15)
+        assert load.failures == []
+        assert load.done > 200
+        assert sorted(seconds)[20] < 0.5, f"seconds to be live: {seconds}"
+    loop_thread.run(store.close())
 
 
 def weighted(backend: Backend, other: Backend, **frontends: str) -> dict[str, Any]:

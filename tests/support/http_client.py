@@ -170,10 +170,10 @@ class RawConnection:
         self.socket.sendall(data)
 
     def send_if_open(self, data: bytes) -> bool:
-        """Send ``data``; False when the other side has closed meanwhile."""
+        """Send ``data``; False when it could not be sent whole, because either side has closed."""
         try:
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             return False
         return True
 
