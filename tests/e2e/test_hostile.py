@@ -22,6 +22,7 @@ from tests.support.http_client import (
     read_all_responses,
 )
 from tests.support.proxy_process import ProxyProcess
+from tests.support.websocket import handshake, switching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -722,6 +723,44 @@ def test_pipelined_flood_costs_bounded_memory(stage: Stage) -> None:
             grown = stage.proxy.resident_kilobytes(worker) - before
     assert grown < 8 * 1024, f"{grown} KB for pipelined requests"
     stage.assert_well()
+
+
+def test_tunnels_that_nobody_reads_cost_bounded_memory(stage: Stage) -> None:
+    """Both directions of a WebSocket are held back by the side that does not read."""
+    (worker,) = stage.proxy.worker_pids()
+    before = stage.proxy.resident_kilobytes(worker)
+    with stage.proxy.connect(receive_buffer=4096) as client:
+        client.send(handshake(host="manual"))
+        with stage.manual.accept() as server:
+            server.read_until(b"\r\n\r\n")
+            server.send(switching())
+            client.read_until(b"\r\n\r\n")
+            for side in (server, client):
+                side.socket.settimeout(0.5)
+                sent = 0
+                with pytest.raises(TimeoutError):
+                    while sent < 100_000_000:
+                        sent += side.socket.send(b"x" * 65536)
+            grown = stage.proxy.resident_kilobytes(worker) - before
+    assert grown < 8 * 1024, f"{grown} KB for a tunnel that nobody reads"
+    stage.assert_well()
+
+
+def test_hosts_made_up_by_clients_cost_bounded_memory(stage: Stage) -> None:
+    """What is remembered about Host values must not grow with what clients think of."""
+    (worker,) = stage.proxy.worker_pids()
+    sizes = []
+    with stage.proxy.connect(seconds=20) as client:
+        for turn in range(3):
+            hosts = (f"{turn}-{number}-{'x' * 150}" for number in range(12_000))
+            data = b"".join(build_request(host=host) for host in hosts)
+            sender = threading.Thread(target=client.send_if_open, args=(data,))
+            sender.start()
+            for _ in range(12_000):
+                assert client.read_response().status == 404
+            sender.join(5)
+            sizes.append(stage.proxy.resident_kilobytes(worker))
+    assert sizes[-1] - sizes[0] < 8 * 1024, f"KB after each 12,000 hosts: {sizes}"
 
 
 def test_idle_connections_are_cheap(stage: Stage) -> None:
