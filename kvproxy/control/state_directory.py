@@ -6,13 +6,14 @@
 - ``journal.db``: the journal of generations (`kvproxy.control.journal`)
 
 The default is ``/var/lib/kvproxy`` for root, else ``$XDG_STATE_HOME/kvproxy``, else
-``~/.local/state/kvproxy``. It is made when it is missing and is its owner's alone (0700).
+``~/.local/state/kvproxy``. When it is missing it is made for its owner alone (0700).
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,9 +48,14 @@ class StateDirectory:
         """
         self.path = path
         try:
-            (path / "workers").mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.stat().st_mode & stat.S_IWOTH:
+                raise StateDirectoryError(
+                    f"the state directory {path} can be written by every user; "
+                    "choose a directory of its own with stateDir"
+                )
+            (path / "workers").mkdir(mode=0o700, exist_ok=True)
             if lock is None:
-                path.chmod(0o700)
                 lock = self._take_lock()
         except OSError as error:
             raise StateDirectoryError(
@@ -59,7 +65,8 @@ class StateDirectory:
         self.lock = lock
 
     def _take_lock(self) -> int:
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(self.path / "lock", flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

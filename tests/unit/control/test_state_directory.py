@@ -49,6 +49,26 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     StateDirectory(tmp_path).close()
 
 
+def test_a_directory_of_somebody_else_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    StateDirectory(tmp_path).close()
+    assert tmp_path.stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "workers").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(StateDirectoryError, match="every user"):
+        StateDirectory(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_is_no_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateDirectoryError):
+        StateDirectory(tmp_path)
+
+
 def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateDirectoryError, match=r"file/state.*stateDir"):
