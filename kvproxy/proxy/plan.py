@@ -9,6 +9,7 @@ entry point's index is swapped by one assignment. What did not change keeps its 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -37,6 +38,10 @@ logger = logging.getLogger("kvproxy.proxy")
 
 SLICE_SECONDS = 0.002
 """How long requests wait at most for a step of the plan."""
+
+
+UPDATE_ENTRIES = 200
+"""Frontends that change in one step of the indexes: each step costs some work of its own."""
 
 
 class UnknownBaseError(Exception):
@@ -109,9 +114,17 @@ class Plan:
             raise UnknownBaseError(
                 f"generation {first.generation} is based on {first.base}, not on {self.generation}"
             )
-        step = _Step(self, parts)
-        await step.compile()
-        step.swap()
+        # A full collection looks at every object of both plans: a second without requests when
+        # they are large. Nothing here, and nothing on the request path, makes cycles.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            step = _Step(self, parts)
+            await step.compile()
+            step.swap()
+        finally:
+            if collects:
+                gc.enable()
         self.generation = first.generation
         return step.problems
 
@@ -221,11 +234,16 @@ class _Step:
 
     async def _compile_frontends(self, touched: dict[EntryKey, FrontendEntry]) -> None:
         routes: dict[str, list[IndexedRoute[Chain]]] = {name: [] for name in self._indexes}
-        gone: set[EntryKey] = set(self._removed_frontends)
-        waiting = 0
+        gone: set[EntryKey] = set()
+        for key in self._removed_frontends:
+            self._note_held_hosts(key)
+            gone.add(key)
+            await self._advance(gone, routes)
         for key, entry in touched.items():
             gone.add(key)
             rule = self._rule(key, entry)
+            self._note_held_hosts(key)
+            self._note_hosts(rule)
             backend_key = (entry.provider, entry.frontend.backend)
             backend = self._new_backends.get(backend_key) or (
                 None
@@ -244,12 +262,16 @@ class _Step:
                         routes[listener.name].append(
                             IndexedRoute(key, entry.frontend.priority, rule, chain)
                         )
-            waiting += 1
-            if waiting >= 500:
-                self._update(gone, routes)
-                waiting = 0
-            await self._give_way()
+            await self._advance(gone, routes)
         self._update(gone, routes)
+
+    async def _advance(
+        self, gone: set[EntryKey], routes: dict[str, list[IndexedRoute[Chain]]]
+    ) -> None:
+        """Bring the indexes up to date after some frontends, and give way."""
+        if len(gone) >= UPDATE_ENTRIES:
+            self._update(gone, routes)
+        await self._give_way()
 
     def _update(self, gone: set[EntryKey], routes: dict[str, list[IndexedRoute[Chain]]]) -> None:
         for name, added in routes.items():
@@ -304,7 +326,6 @@ class _Step:
                 removed.append(previous.entry.digest)
             added.append(frontend.entry.digest)
             plan.frontends[key] = frontend
-            self._note_hosts(frontend.rule)
             user_of = (frontend.entry.provider, frontend.entry.frontend.backend)
             plan._users.setdefault(user_of, set()).add(key)
         plan._digest_sum = add_digests(plan._digest_sum, added, removed)
@@ -316,13 +337,17 @@ class _Step:
     def _unlink(self, key: EntryKey) -> None:
         held = self.plan.frontends.get(key)
         if held is not None:
-            self._note_hosts(held.rule)
             backend_key = (held.entry.provider, held.entry.frontend.backend)
             users = self.plan._users.get(backend_key)
             if users is not None:
                 users.discard(key)
                 if not users:
                     del self.plan._users[backend_key]
+
+    def _note_held_hosts(self, key: EntryKey) -> None:
+        held = self.plan.frontends.get(key)
+        if held is not None:
+            self._note_hosts(held.rule)
 
     def _note_hosts(self, rule: FrontendRule | None) -> None:
         scope = None if rule is None else scope_of(rule)
