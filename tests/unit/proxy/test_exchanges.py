@@ -221,6 +221,7 @@ class Asker:
         self.unsent = b""
         self.read = bytearray()
         self.left = False
+        self.answered = 0
         self.transport = FakeTransport(
             story.wires,
             ClientConnection(story.listener),
@@ -415,7 +416,6 @@ def _check_answers(asker: Asker) -> None:
     """Read the client's answers one by one and hold them against its requests."""
     stream = bytes(asker.read)
     ended = asker.transport.closing or asker.transport.shut
-    asker.answered = 0
     for request in asker.requests:
         answer = _take_answer(stream, request)
         while answer is not None and answer[0] in (100, 102, 103):
