@@ -68,6 +68,7 @@ class ProxyProcess:
         self._arguments = arguments
         self._environment = dict(environment or {})
         self._mark = 0
+        self._last_log = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._write_static(static or {}, with_file=routes is not None)
         if routes is not None:
@@ -120,7 +121,6 @@ class ProxyProcess:
         """Stop the proxy; its log goes to the standard output (seen when the test fails)."""
         self.stop()
         print(self.log())
-        shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -152,9 +152,8 @@ class ProxyProcess:
         try:
             self.wait_for_routes(seconds)
         except BaseException:
-            log_text = self.log()
             self.stop()
-            print(log_text)
+            print(self.log())
             raise
 
     def apply(self, routes: Mapping[str, Any], seconds: float = 10.0) -> None:
@@ -246,8 +245,10 @@ class ProxyProcess:
         raise AssertionError(f"no resident size of {pid}")
 
     def log(self) -> str:
-        """Return all that the program has written so far."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        """Return all that the program has written so far (or had, before `stop`)."""
+        if self.log_path.exists():
+            return self.log_path.read_text(errors="replace")
+        return self._last_log
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the last lines of the log."""
@@ -265,7 +266,10 @@ class ProxyProcess:
             raise DeadlineExceededError(f"still running after {seconds:g} s") from None
 
     def stop(self, seconds: float = 15.0) -> int | None:
-        """Stop the program if it runs; None when it had to be killed, else its exit code."""
+        """Stop the program if it runs and remove its directory; returns the exit code.
+
+        None when it had to be killed after ``seconds``.
+        """
         if self in running:
             running.remove(self)
         code: int | None = None
@@ -279,6 +283,8 @@ class ProxyProcess:
                 self._process.wait(5)
         for reservation in self._reservations.values():
             reservation.release()
+        self._last_log = self.log()
+        shutil.rmtree(self.directory, ignore_errors=True)
         return code
 
 
