@@ -290,7 +290,7 @@ class Fleet:
         if ready and not any(slot in worker.lent for worker in ready):
             lender = min(ready, key=lambda worker: len(worker.lent))
             self._listen(lender, slot)
-            _logger.warning(
+            _logger.info(
                 "worker serves the sockets of another slot for now %s",
                 pairs(slot=lender.slot, otherSlot=slot),
             )

@@ -81,6 +81,7 @@ class Supervisor:
         self._stop_wanted = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._handing_over: asyncio.Task[None] | None = None
+        self._hand_over_wanted = False
         self._handed_over = False
         self._directory: StateDirectory
         self._records: WorkerRecords
@@ -186,6 +187,8 @@ class Supervisor:
         self._write_pid_file()
         await self._plane.start(None if inheritance is None else inheritance.generation)
         self._state = "running"
+        if self._hand_over_wanted:
+            self._on_hand_over()
         self._in_background(self._keep_manager_informed())
         if inheritance is not None:
             self._in_background(self._follow(inheritance.predecessor))
@@ -310,8 +313,8 @@ class Supervisor:
         if self._handing_over is not None or self._stop_wanted.is_set():
             _logger.warning("no hand-over: the supervisor is %s", self._state)
             return
-        if self._state != "running":
-            _logger.warning("no hand-over while the supervisor is %s", self._state)
+        if self._state == "starting":
+            self._hand_over_wanted = True
             return
         self._handing_over = asyncio.get_running_loop().create_task(self._hand_over())
 

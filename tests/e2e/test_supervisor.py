@@ -106,6 +106,11 @@ class Program:
         )
         return old, int(new)
 
+    def end(self) -> None:
+        """Stop the program; it can be started again."""
+        self.process.signal(signal.SIGTERM)
+        assert self.process.wait_for_exit(10) == 0
+
     def recorded(self) -> list[int]:
         """Return the process ids of all worker records."""
         return sorted(int(each.name) for each in (self.state / "workers").iterdir())
@@ -252,7 +257,7 @@ def test_the_last_known_good_is_served_when_the_provider_does_not_answer(backend
     try:
         program.start()
         good = program.status()["generation"]
-        program.process.stop()
+        program.end()
         program.store.write_bytes(b"this is no database" * 1000)
         began = time.monotonic()
         program.process.start()
@@ -402,6 +407,22 @@ def test_hand_over_under_load_loses_nothing(program: Program) -> None:
     assert program.recorded() == sorted(program.workers())
 
 
+def test_a_hand_over_asked_for_during_the_start_comes_after_it(backend: Backend) -> None:
+    program = Program(backend)
+    try:
+        with program.process.log_path.open("wb") as log:
+            process = subprocess.Popen(
+                command_of(program), cwd=program.process.directory, stdout=log, stderr=log
+            )
+        wait_until(lambda: "listening" in program.process.log(), "the start")
+        process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: logged(program, "handed over"), "the hand-over", 12)
+        assert process.wait(10) == 0
+        assert program.get() == 200
+    finally:
+        program.clean_up()
+
+
 def test_hand_over_again_and_again(program: Program) -> None:
     with program.load(keep_alive=4, fresh=2) as load:
         seen = {program.hand_over()[0] for _ in range(3)}
@@ -507,14 +528,15 @@ def test_workers_outlive_a_killed_supervisor_and_are_replaced_by_the_next(
 # --- what cannot start
 
 
+def command_of(program: Program) -> list[str]:
+    configuration = f"--configFile={program.process.configuration_path}"
+    return [sys.executable, "-m", "kvproxy", "run", configuration]
+
+
 def run_beside(program: Program, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the program once more with the same configuration, to its end."""
     return subprocess.run(
-        [
-            *(sys.executable, "-m", "kvproxy", "run"),
-            f"--configFile={program.process.configuration_path}",
-            *arguments,
-        ],
+        [*command_of(program), *arguments],
         cwd=program.process.directory,
         capture_output=True,
         text=True,
