@@ -11,7 +11,7 @@ from bench.load import BROWSER_HEADERS
 from bench.scenarios import ChangeTimes, Sample, say
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-ALL = ("requests", "routes", "changes", "errors", "memory")
+ALL = ("requests", "routes", "changes", "impact", "errors", "memory")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -124,6 +124,27 @@ def main() -> None:
             "From the start of the write of one key of the embedded store to the first new answer "
             "of the slowest of two workers.\n",
             changes_table(times),
+        ]
+    if "impact" in arguments.only:
+        say("latency of everybody else during changes")
+        counts = [1_000] if quick else [1_000, 10_000, 100_000]
+        impact = scenarios.change_impact(counts, 5 if quick else 20)
+        parts += [
+            "## Everybody else's latency during changes\n",
+            "A steady load of 500 requests a second on two workers; ten changes of one entry a "
+            "second, or none.\n",
+            table(
+                ["frontends", "p99 ms without changes", "p99 ms with changes", "changes"],
+                [
+                    [
+                        f"{count:,}",
+                        f"{each.quiet * 1e3:.2f}",
+                        f"{each.changing * 1e3:.2f}",
+                        str(each.changes),
+                    ]
+                    for count, each in impact.items()
+                ],
+            ),
         ]
     if "errors" in arguments.only:
         say("errors over reloads")

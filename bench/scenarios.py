@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import load, machine
+from bench.paced import paced
 from bench.peers import HOST, Peer, all_peers, backend_command, pinned
 from bench.tunnels import EchoServer, Tunnel
 from bench.writer import StoreWriter
@@ -301,6 +302,42 @@ def change_to_served(counts: list[int], changes: int) -> dict[int, ChangeTimes]:
             say(
                 f"  {count:7} frontends p50 {result[count].p50 * 1e3:7.1f} ms "
                 f"p99 {result[count].p99 * 1e3:7.1f} ms"
+            )
+    return result
+
+
+@dataclass
+class ChangeImpact:
+    """The 99th percentile of everybody's latency, seconds, without and with changes."""
+
+    quiet: float
+    changing: float
+    changes: int
+
+
+def change_impact(counts: list[int], seconds: float) -> dict[int, ChangeImpact]:
+    """Measure what ten changes a second cost the requests of a steady load of 500 a second."""
+    result = {}
+    for count in counts:
+        with (
+            tempfile.TemporaryDirectory() as temporary,
+            backend(Path(temporary), 2) as ports,
+            Edge(Path(temporary), count, ports, workers=2) as edge,
+        ):
+            paced(edge.port, 2)
+            quiet = paced(edge.port, seconds)
+            # In a process of its own: the load measures time and must not wait for the writer.
+            command = [sys.executable, "-m", "bench.writer", str(edge.database)]
+            command += ["kvproxy/frontends/f0/backend", str(seconds), "0.1", "b0", "b1"]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+                changing = paced(edge.port, seconds)
+                written = int(writer.communicate(timeout=30)[0])
+            result[count] = ChangeImpact(
+                quiet[int(len(quiet) * 0.99)], changing[int(len(changing) * 0.99)], written
+            )
+            say(
+                f"  {count:7} frontends p99 quiet {result[count].quiet * 1e3:6.2f} ms "
+                f"changing {result[count].changing * 1e3:6.2f} ms"
             )
     return result
 
