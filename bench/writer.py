@@ -42,7 +42,7 @@ class StoreWriter:
 
 
 def alternate(database: Path, key: str, values: list[str], seconds: float, gap: float) -> int:
-    """Write ``values`` in turn to a key, one each ``gap`` seconds; returns how many were written."""
+    """Write ``values`` in turn, one each ``gap`` seconds; returns how many were written."""
     end = time.monotonic() + seconds
     count = 0
     with StoreWriter(database) as writer:
