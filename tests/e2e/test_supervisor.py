@@ -448,6 +448,17 @@ def test_hand_over_to_another_number_of_workers(backend: Backend, before: int, a
         program.clean_up()
 
 
+def test_hand_over_to_another_state_directory(program: Program) -> None:
+    rewrite(program, f'stateDir = "{program.state}"', f'stateDir = "{program.state}-new"')
+    old = program.supervisor()
+    os.kill(old, signal.SIGUSR2)
+    program.state = program.state.with_name("state-new")
+    wait_until(lambda: program.supervisor() not in (0, old), "a successor", 12)
+    assert program.process.wait_for_exit(8) == 0
+    assert program.get() == 200
+    assert program.status()["generation"]["frontends"] == 1
+
+
 def rewrite(program: Program, old: str, new: str) -> None:
     path = program.process.configuration_path
     text = path.read_text()
