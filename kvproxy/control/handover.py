@@ -29,11 +29,13 @@ from kvproxy.model.messages import Apply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from kvproxy.control.sockets import SlotSockets
+    from kvproxy.control.state_directory import StateDirectory
 
 VARIABLE = "KVPROXY_HANDOVER"
-SERVING_SECONDS = 120.0
+SERVING_SECONDS = 300.0
 """A new supervisor that does not serve after so long has failed."""
 
 RECEIVE_SECONDS = 30.0
@@ -45,9 +47,13 @@ class HandOverError(Exception):
 
 
 class Predecessor(Struct, frozen=True, tag=True):
-    """Who hands over, and the facts of the generation that follows; comes with the lock."""
+    """Who hands over, and the facts of the generation that follows.
+
+    Comes with the lock of the state directory ``directory``.
+    """
 
     process: ProcessName
+    directory: str
     generation: bool
     revisions: dict[str, str]
     created_at: float
@@ -82,14 +88,15 @@ class Inheritance:
     def __init__(
         self,
         channel: Channel[ToSuccessor],
-        predecessor: ProcessName,
+        predecessor: Predecessor,
         lock: int,
         sockets: dict[str, tuple[str, list[socket.socket]]],
         generation: Generation | None,
     ) -> None:
         """Use `receive`."""
-        self.predecessor = predecessor
-        self.lock = lock
+        self.predecessor = predecessor.process
+        self._directory = predecessor.directory
+        self._lock = lock
         self.sockets = sockets
         self.generation = generation
         self._channel = channel
@@ -121,8 +128,18 @@ class Inheritance:
             await asyncio.sleep(0.02)
         return False
 
+    def lock_of(self, directory: Path) -> int | None:
+        """Return the lock if it is that of ``directory``; it is the caller's then."""
+        if str(directory) != self._directory:
+            return None
+        lock, self._lock = self._lock, -1
+        return lock
+
     def close_unused(self, used: Mapping[str, SlotSockets]) -> None:
-        """Close the inherited sockets that no entry point uses any more."""
+        """Close the inherited sockets that no entry point uses any more, and an unused lock."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
         kept = {id(each) for slots in used.values() for held in slots for each in held}
         for _, sockets in self.sockets.values():
             for each in sockets:
@@ -164,7 +181,7 @@ async def receive(descriptor: int) -> Inheritance:
     if predecessor is None:
         raise HandOverError("the old supervisor did not say who it is")
     generation = _generation(predecessor, parts) if predecessor.generation else None
-    return Inheritance(channel, predecessor.process, lock, sockets, generation)
+    return Inheritance(channel, predecessor, lock, sockets, generation)
 
 
 def _generation(predecessor: Predecessor, parts: Sequence[Apply]) -> Generation:
@@ -194,7 +211,7 @@ class Successor:
     @classmethod
     def start(
         cls,
-        lock: int,
+        directory: StateDirectory,
         sockets: Mapping[str, tuple[str, SlotSockets]],
         generation: Generation | None,
         command: Sequence[str] | None = None,
@@ -218,11 +235,12 @@ class Successor:
         channel.send(
             Predecessor(
                 process_name(os.getpid()),
+                str(directory.path),
                 generation is not None,
                 generation.revisions if generation else {},
                 generation.created_at if generation else 0.0,
             ),
-            [lock],
+            [directory.lock],
         )
         for name, (address, slots) in sockets.items():
             for held in slots:

@@ -130,7 +130,9 @@ class Supervisor:
         settings = self._settings
         path = self._directory_path
         openers = configured(settings)
-        self._directory = StateDirectory(path, None if inheritance is None else inheritance.lock)
+        self._directory = StateDirectory(
+            path, None if inheritance is None else inheritance.lock_of(path)
+        )
         self._records = WorkerRecords(self._directory.workers)
         orphans = self._records.orphans()
         self._sockets = sockets.bind_all(
@@ -313,6 +315,9 @@ class Supervisor:
         if self._handing_over is not None or self._stop_wanted.is_set():
             _logger.warning("no hand-over: the supervisor is %s", self._state)
             return
+        if os.getpid() == 1:
+            _logger.error("no hand-over: the first process of a container cannot be replaced")
+            return
         if self._state == "starting":
             self._hand_over_wanted = True
             return
@@ -329,9 +334,7 @@ class Supervisor:
                 name: (self._settings.entry_points[name].address, slots)
                 for name, slots in self._sockets.items()
             }
-            successor = handover.Successor.start(
-                self._directory.lock, given, self._fleet.generation
-            )
+            successor = handover.Successor.start(self._directory, given, self._fleet.generation)
             _logger.info("handing over to a new supervisor %s", pairs(pid=successor.pid))
             await successor.serving()
         except (handover.HandOverError, OSError, asyncio.CancelledError) as error:

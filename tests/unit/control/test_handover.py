@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -23,12 +23,10 @@ from kvproxy.control.handover import (
     Successor,
     TakeOver,
 )
+from kvproxy.control.state_directory import StateDirectory
 from kvproxy.control.worker_records import ProcessName, WorkerRecords, process_name
 from kvproxy.model.dynamic import Backend, Frontend
 from kvproxy.model.messages import BackendEntry, FrontendEntry
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GENERATION = Generation(
     number=12,
@@ -64,14 +62,13 @@ class Old:
         lock, other = os.pipe()
         revisions = generation.revisions if generation else {}
         created_at = generation.created_at if generation else 0.0
-        told = Predecessor(process, generation is not None, revisions, created_at)
+        told = Predecessor(process, "/state", generation is not None, revisions, created_at)
         self.channel.send(told, [lock])
         os.close(lock)
         os.close(other)
 
 
 def close(inheritance: Inheritance) -> None:
-    os.close(inheritance.lock)
     inheritance.close_unused({})
 
 
@@ -140,6 +137,17 @@ async def inherited(old: Old, process: ProcessName) -> Inheritance:
     return await handover.receive(old.descriptor)
 
 
+async def test_the_lock_is_that_of_one_directory() -> None:
+    old = Old()
+    inheritance = await inherited(old, process_name(os.getpid()))
+    assert inheritance.lock_of(Path("/another")) is None
+    lock = inheritance.lock_of(Path("/state"))
+    assert lock is not None
+    inheritance.close_unused({})
+    os.close(lock)
+    old.channel.close()
+
+
 async def test_taking_over_when_the_old_one_says_so() -> None:
     old = Old()
     inheritance = await inherited(old, process_name(os.getpid()))
@@ -179,21 +187,13 @@ def test_the_descriptor_is_taken_from_the_environment_once(
     assert handover.inherited_descriptor() is None
 
 
-def successor(*command: str) -> Successor:
-    lock, other = os.pipe()
-    try:
-        return Successor.start(lock, {}, GENERATION, command)
-    finally:
-        os.close(lock)
-        os.close(other)
-
-
 async def test_a_successor_that_ends_is_noticed(tmp_path: Path) -> None:
-    started = successor(sys.executable, "-c", "raise SystemExit(1)")
+    command = [sys.executable, "-c", "raise SystemExit(1)"]
+    started = Successor.start(StateDirectory(tmp_path), {}, GENERATION, command)
     with pytest.raises(HandOverError, match="ended before it served"):
         async with asyncio.timeout(10):
             await started.serving()
-    await started.abandon(WorkerRecords(tmp_path))
+    await started.abandon(WorkerRecords(tmp_path / "workers"))
 
 
 async def test_a_successor_that_hangs_is_ended(
@@ -202,11 +202,12 @@ async def test_a_successor_that_hangs_is_ended(
     monkeypatch.setattr(handover, "SERVING_SECONDS", 0.2)
     monkeypatch.setattr(handover, "ENDING_SECONDS", 1.0)
     program = "import signal, time; signal.signal(15, signal.SIG_IGN); print(); time.sleep(60)"
-    started = successor(sys.executable, "-c", program)
+    command = [sys.executable, "-c", program]
+    started = Successor.start(StateDirectory(tmp_path), {}, GENERATION, command)
     with pytest.raises(HandOverError, match=r"after 0\.2 s"):
         await started.serving()
     async with asyncio.timeout(10):
-        await started.abandon(WorkerRecords(tmp_path))
+        await started.abandon(WorkerRecords(tmp_path / "workers"))
     with pytest.raises(ProcessLookupError):
         process_name(started.pid)
 
