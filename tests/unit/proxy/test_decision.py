@@ -140,7 +140,9 @@ REDIRECTS = [
 ]
 
 
-@pytest.mark.parametrize(("request_bytes", "location"), REDIRECTS, ids=[r[1] for r in REDIRECTS])
+@pytest.mark.parametrize(
+    ("request_bytes", "location"), REDIRECTS, ids=["path", "query", "absolute"]
+)
 def test_trailing_slash(request_bytes: bytes, location: bytes) -> None:
     decision = decided(request_bytes)
     assert decision.status == 301
