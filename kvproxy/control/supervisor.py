@@ -30,19 +30,12 @@ from setproctitle import setproctitle
 import kvproxy
 from kvproxy import log
 from kvproxy.control import handover, service_manager, sockets, state_directory
+from kvproxy.control.commands import Commands
 from kvproxy.control.control_plane import ControlPlane
-from kvproxy.control.control_socket import ControlError, ControlServer
+from kvproxy.control.control_socket import ControlServer
 from kvproxy.control.fleet import Fleet, slot_count
 from kvproxy.control.sources import PluginError, configured
 from kvproxy.control.state_directory import StateDirectory, StateDirectoryError
-from kvproxy.control.status import (
-    GenerationStatus,
-    ProblemStatus,
-    ProviderFreshness,
-    QuarantineStatus,
-    StatisticsStatus,
-    Status,
-)
 from kvproxy.control.worker_records import WorkerRecords, send_signal
 from kvproxy.log import pairs
 
@@ -55,7 +48,6 @@ if TYPE_CHECKING:
     from kvproxy.control.worker_records import ProcessName, WorkerRecord
     from kvproxy.model.static import StaticConfiguration
 
-DEFAULT_WAIT_SECONDS = 10.0
 ORPHAN_MARGIN_SECONDS = 5.0
 PREDECESSOR_CHECK_SECONDS = 0.2
 
@@ -149,10 +141,10 @@ class Supervisor:
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
         self._fleet = Fleet(settings, self._sockets, self._records, socket.gethostname())
         self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify)
-        self._control = ControlServer(
-            self._directory.control_socket,
-            {"status": self._answer_status, "wait": self._answer_wait, "confirm": self._confirm},
+        commands = Commands(
+            self._fleet, self._plane, self._addresses, self._started_at, lambda: self._state
         )
+        self._control = ControlServer(self._directory.control_socket, commands.table)
         return orphans
 
     async def _take_over(self, inheritance: Inheritance) -> bool:
@@ -349,116 +341,11 @@ class Supervisor:
         await self._plane.close()
         self._control.close()
         await successor.leave_to()
+        # Only the process that the service manager knows may name another one.
+        service_manager.tell(f"MAINPID={successor.pid}")
         _logger.info("handed over, finishing %s", pairs(successor=successor.pid))
         self._state = "stopping"
         self._stop_wanted.set()
-
-    # --- control socket
-
-    async def _answer_status(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._status()
-
-    async def _answer_wait(self, request: dict[str, Any]) -> dict[str, Any]:
-        seconds = request.get("timeout", DEFAULT_WAIT_SECONDS)
-        if not isinstance(seconds, int | float):
-            raise ControlError("timeout must be a number of seconds")
-        try:
-            async with asyncio.timeout(seconds):
-                while not (self._reached(request) and self._fleet.live):
-                    await self._fleet.changed()
-        except TimeoutError:
-            raise ControlError(f"not served by every worker within {seconds:g} s") from None
-        return self._status()
-
-    def _reached(self, request: dict[str, Any]) -> bool:
-        """Tell whether the newest generation is what a ``wait`` asks for."""
-        generation = self._fleet.generation
-        if generation is None:
-            return False
-        number, provider, revision = (
-            request.get(name) for name in ("generation", "provider", "revision")
-        )
-        if provider is None:
-            return number is None or generation.number >= number
-        pipeline = self._plane.pipeline
-        for status in pipeline.providers() if pipeline else ():
-            if status.provider == provider and not status.stale:
-                return _at_least(status.revision, str(revision))
-        return False
-
-    async def _confirm(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"confirmed": self._plane.confirm(str(request.get("provider", "")))}
-
-    def _status(self) -> dict[str, Any]:
-        generation = self._fleet.generation
-        pipeline = self._plane.pipeline
-        statistics = self._fleet.statistics()
-        status = Status(
-            version=kvproxy.__version__,
-            pid=os.getpid(),
-            state=self._state,
-            started_at=self._started_at,
-            generation=None
-            if generation is None
-            else GenerationStatus(
-                number=generation.number,
-                digest=generation.digest,
-                created_at=generation.created_at,
-                revisions=generation.revisions,
-                frontends=len(generation.frontends),
-                backends=len(generation.backends),
-                live=self._fleet.live,
-            ),
-            workers=self._fleet.status(),
-            providers=[
-                ProviderFreshness(
-                    provider=each.provider,
-                    revision=each.revision,
-                    read_at=each.read_at,
-                    fresh_at=self._plane.fresh_at(each.provider),
-                    frontends=each.frontends,
-                    backends=each.backends,
-                    stale=each.stale,
-                    failed_since=each.failed_since,
-                    held=each.held,
-                )
-                for each in (pipeline.providers() if pipeline else ())
-            ],
-            problems=[
-                *(
-                    ProblemStatus(provider="journal", text=str(each), fatal=each.fatal, since=0.0)
-                    for each in self._plane.journal_problems
-                ),
-                *(
-                    ProblemStatus(
-                        provider=each.provider,
-                        text=str(each.problem),
-                        fatal=each.problem.fatal,
-                        since=each.since,
-                    )
-                    for each in (pipeline.problems() if pipeline else ())
-                ),
-            ],
-            quarantined=[
-                QuarantineStatus(
-                    provider=each.provider,
-                    section=each.section,
-                    name=each.name,
-                    reasons=[str(problem) for problem in each.problems],
-                    since=each.since,
-                    serving=each.serving,
-                )
-                for each in (pipeline.quarantined() if pipeline else ())
-            ],
-            entry_points=self._addresses,
-            statistics=StatisticsStatus(
-                connections=statistics.connections,
-                requests=statistics.requests,
-                statuses=statistics.statuses,
-            ),
-        )
-        document: dict[str, Any] = msgspec.to_builtins(status)
-        return document
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -469,10 +356,3 @@ class Supervisor:
 def _address_text(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _at_least(revision: str, wanted: str) -> bool:
-    """Compare revisions: as numbers where both are, else they must be equal."""
-    if revision.isdigit() and wanted.isdigit():
-        return int(revision) >= int(wanted)
-    return revision == wanted

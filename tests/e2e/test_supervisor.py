@@ -238,6 +238,40 @@ def test_a_written_key_is_served_by_every_worker_within_moments(program: Program
     assert sorted(seconds)[10] < 0.05, seconds
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"generation": 10_000}, r"not served by every worker within 0\.2 s"),
+        ({"provider": "embedded", "revision": "10000"}, "not served"),
+        ({"provider": "nobody", "revision": "1"}, "not served"),
+        ({"generation": "twelve"}, "generation must be a number"),
+    ],
+)
+def test_waiting_in_vain(program: Program, arguments: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ControlError, match=reason):
+        program.ask("wait", 0.2, **arguments)
+    assert program.status()["state"] == "running"
+
+
+def test_the_status_says_what_is_going_on(program: Program) -> None:
+    for _ in range(3):
+        assert program.get() == 200
+    revision = program.put({"frontends/bad/backend": "b", "frontends/bad/routes/r/rule": "Hots:x"})
+    program.ask("wait", provider="embedded", revision=revision)
+    wait_until(lambda: program.status()["statistics"]["requests"] >= 3, "counted requests")
+    status = program.status()
+    assert status["generation"]["frontends"] == 1
+    assert status["generation"]["live"] is True
+    assert status["entryPoints"]["http"] == [f"127.0.0.1:{program.port}"]
+    assert [each["ready"] for each in status["workers"]] == [True, True]
+    (provider,) = status["providers"]
+    assert provider["revision"] == revision
+    assert 0 <= time.time() - provider["freshAt"] < 10
+    (entry,) = status["quarantined"]
+    assert (entry["section"], entry["name"], entry["serving"]) == ("frontends", "bad", False)
+    assert any("Hots" in problem["text"] for problem in status["problems"])
+
+
 def test_without_routes_everything_is_404(backend: Backend) -> None:
     program = Program(backend)
     program.store.unlink()

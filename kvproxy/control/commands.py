@@ -1,0 +1,165 @@
+"""What the commands of the control socket do (`kvproxy.control.control_socket`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import kvproxy
+from kvproxy.control.control_socket import ControlError
+from kvproxy.control.status import (
+    GenerationStatus,
+    ProblemStatus,
+    ProviderFreshness,
+    QuarantineStatus,
+    StatisticsStatus,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kvproxy.control.control_plane import ControlPlane
+    from kvproxy.control.control_socket import Answer
+    from kvproxy.control.fleet import Fleet
+
+DEFAULT_WAIT_SECONDS = 10.0
+
+
+class Commands:
+    """Answers questions about one supervisor."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        plane: ControlPlane,
+        addresses: dict[str, list[str]],
+        started_at: float,
+        state: Callable[[], str],
+    ) -> None:
+        """``addresses``: by entry point; ``started_at``: ``time.time()``."""
+        self._fleet = fleet
+        self._plane = plane
+        self._addresses = addresses
+        self._started_at = started_at
+        self._state = state
+
+    @property
+    def table(self) -> Mapping[str, Answer]:
+        """Command to what answers it."""
+        return {"status": self._status, "wait": self._wait, "confirm": self._confirm}
+
+    async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        document: dict[str, Any] = msgspec.to_builtins(self.status())
+        return document
+
+    async def _wait(self, request: dict[str, Any]) -> dict[str, Any]:
+        seconds = request.get("timeout", DEFAULT_WAIT_SECONDS)
+        if not isinstance(seconds, int | float):
+            raise ControlError("timeout must be a number of seconds")
+        if not isinstance(request.get("generation", 0), int):
+            raise ControlError("generation must be a number")
+        try:
+            async with asyncio.timeout(seconds):
+                while not (self._reached(request) and self._fleet.live):
+                    await self._fleet.changed()
+        except TimeoutError:
+            raise ControlError(f"not served by every worker within {seconds:g} s") from None
+        return await self._status(request)
+
+    async def _confirm(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"confirmed": self._plane.confirm(str(request.get("provider", "")))}
+
+    def _reached(self, request: dict[str, Any]) -> bool:
+        """Tell whether the newest generation is what a ``wait`` asks for."""
+        generation = self._fleet.generation
+        if generation is None:
+            return False
+        provider = request.get("provider")
+        if provider is None:
+            return bool(generation.number >= request.get("generation", 0))
+        pipeline = self._plane.pipeline
+        for status in pipeline.providers() if pipeline else ():
+            if status.provider == provider and not status.stale:
+                return _at_least(status.revision, str(request.get("revision", "")))
+        return False
+
+    def status(self) -> Status:
+        """Return where everything stands."""
+        generation = self._fleet.generation
+        pipeline = self._plane.pipeline
+        statistics = self._fleet.statistics()
+        return Status(
+            version=kvproxy.__version__,
+            pid=os.getpid(),
+            state=self._state(),
+            started_at=self._started_at,
+            generation=None
+            if generation is None
+            else GenerationStatus(
+                number=generation.number,
+                digest=generation.digest,
+                created_at=generation.created_at,
+                revisions=generation.revisions,
+                frontends=len(generation.frontends),
+                backends=len(generation.backends),
+                live=self._fleet.live,
+            ),
+            workers=self._fleet.status(),
+            providers=[
+                ProviderFreshness(
+                    provider=each.provider,
+                    revision=each.revision,
+                    read_at=each.read_at,
+                    fresh_at=self._plane.fresh_at(each.provider),
+                    frontends=each.frontends,
+                    backends=each.backends,
+                    stale=each.stale,
+                    failed_since=each.failed_since,
+                    held=each.held,
+                )
+                for each in (pipeline.providers() if pipeline else ())
+            ],
+            problems=[
+                *(
+                    ProblemStatus(provider="journal", text=str(each), fatal=each.fatal, since=0.0)
+                    for each in self._plane.journal_problems
+                ),
+                *(
+                    ProblemStatus(
+                        provider=each.provider,
+                        text=str(each.problem),
+                        fatal=each.problem.fatal,
+                        since=each.since,
+                    )
+                    for each in (pipeline.problems() if pipeline else ())
+                ),
+            ],
+            quarantined=[
+                QuarantineStatus(
+                    provider=each.provider,
+                    section=each.section,
+                    name=each.name,
+                    reasons=[str(problem) for problem in each.problems],
+                    since=each.since,
+                    serving=each.serving,
+                )
+                for each in (pipeline.quarantined() if pipeline else ())
+            ],
+            entry_points=self._addresses,
+            statistics=StatisticsStatus(
+                connections=statistics.connections,
+                requests=statistics.requests,
+                statuses=statistics.statuses,
+            ),
+        )
+
+
+def _at_least(revision: str, wanted: str) -> bool:
+    """Compare revisions: as numbers where both are, else they must be equal."""
+    if revision.isdigit() and wanted.isdigit():
+        return int(revision) >= int(wanted)
+    return revision == wanted
