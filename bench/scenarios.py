@@ -163,7 +163,7 @@ class Edge:
         self.process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Edge:
-        """Start; returns when the last route is served."""
+        """Start; returns when every worker serves the routes."""
         routes = self.folder / "routes.toml"
         routes.write_text(routes_toml(self._frontends, self._ports))
         self.kv("import", str(routes))
@@ -183,6 +183,9 @@ class Edge:
         command = pinned(PROXY_CORE, command) if self._workers == 1 else command
         self.process = self._stack.enter_context(running(command, {}, self.folder / "edge.out"))
         load.wait_for_answer(self.port, 180)
+        state = f"--stateDir={self.folder / 'state'}"
+        command = [sys.executable, "-m", "kvproxy", "status", state, "--wait", "1"]
+        subprocess.run([*command, "--timeout", "180"], stdout=subprocess.DEVNULL, check=True)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -328,8 +331,9 @@ def change_impact(counts: list[int], seconds: float) -> dict[int, ChangeImpact]:
             quiet = paced(edge.port, seconds)
             # In a process of its own: the load measures time and must not wait for the writer.
             command = [sys.executable, "-m", "bench.writer", str(edge.database)]
-            command += ["kvproxy/frontends/f0/backend", str(seconds), "0.1", "b0", "b1"]
+            command += ["kvproxy/frontends/f0/backend", str(seconds + 3), "0.1", "b0", "b1"]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+                time.sleep(2)
                 changing = paced(edge.port, seconds)
                 written = int(writer.communicate(timeout=30)[0])
             result[count] = ChangeImpact(
