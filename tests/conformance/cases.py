@@ -100,12 +100,6 @@ def text_reply(status: int, body: str) -> Answered:
     return Answered(status, body.encode(), headers)
 
 
-def redirected(location: str, method: str = "GET") -> Answered:
-    """Return the 301 of the trailing-slash rule."""
-    body = f'<a href="{location}">Moved Permanently</a>.\n\n'.encode() if method == "GET" else b""
-    return Answered(301, body, {"Location": (location,)})
-
-
 @dataclass(frozen=True)
 class CutShort:
     """The client gets the head of an answer and ``wire`` of its body, then the connection ends."""

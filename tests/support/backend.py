@@ -90,15 +90,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Tunnel:
-    """Answers with ``head`` (a 101) and from then on sends each byte back in upper case."""
-
-    head: bytes = (
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-    )
-
-
-@dataclass(frozen=True)
 class Endless:
     """Sends ``head``, then ``piece`` over and over until the connection ends."""
 
@@ -113,7 +104,7 @@ class InTurn:
     behaviours: tuple[Answer, ...]
 
 
-Behaviour = Answer | Tunnel | Endless | InTurn
+Behaviour = Answer | Endless | InTurn
 
 
 @dataclass(frozen=True)
@@ -294,9 +285,6 @@ class _Conversation:
             self.backend.requests.append(request)
             if behaviour is None:
                 await self._send(_echo(request, self.backend.name))
-            elif isinstance(behaviour, Tunnel):
-                await self._tunnel(behaviour)
-                return
             elif isinstance(behaviour, Endless):
                 await self._send(behaviour.head)
                 while True:
@@ -322,12 +310,6 @@ class _Conversation:
             while data := await self.reader.read(65536):
                 self.connection.received += data
         return False
-
-    async def _tunnel(self, tunnel: Tunnel) -> None:
-        await self._send(tunnel.head)
-        while data := await self.reader.read(65536):
-            self.connection.received += data
-            await self._send(data.upper())
 
     async def _send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -466,14 +448,6 @@ class ManualServer:
         self._listener.settimeout(seconds)
         accepted, _ = self._listener.accept()
         return RawConnection.over(accepted, seconds)
-
-    def nobody_connects(self, seconds: float) -> bool:
-        """Tell whether no connection comes within ``seconds``."""
-        try:
-            self.accept(seconds).close()
-        except TimeoutError:
-            return True
-        return False
 
     def stop(self) -> None:
         """Stop listening."""

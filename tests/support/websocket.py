@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.support.backend import LoopThread
 
 KEY = base64.b64encode(b"sixteen bytes...").decode()
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 UPGRADE_HEADERS = (
     ("Connection", "Upgrade"),
     ("Upgrade", "websocket"),
@@ -90,7 +90,6 @@ class WebSocketServer:
         self.handshakes: list[Request] = []
         self.close_codes: list[int | None] = []
         self.close_reasons: list[str | None] = []
-        self.open_connections = 0
         self._loop_thread = loop_thread
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -126,14 +125,12 @@ class WebSocketServer:
         return None
 
     async def _echo(self, connection: ServerConnection) -> None:
-        self.open_connections += 1
         try:
             async for message in connection:
                 await connection.send(message)
         except ConnectionClosed:
             pass
         finally:
-            self.open_connections -= 1
             self.close_codes.append(connection.close_code)
             self.close_reasons.append(connection.close_reason)
 
