@@ -420,8 +420,7 @@ class ClientConnection(asyncio.Protocol):
         upstream.send_request(b"".join([prefix, last, *pending]))
         if self._write_paused:
             upstream.pause_reading()
-        if self._upstream is upstream and upstream.writable:
-            self._resume_reading()
+        self._resume_reading()
 
     def _receive_more(self, data: bytes) -> None:
         """Take bytes that come while a request is in progress."""
@@ -581,15 +580,14 @@ class ClientConnection(asyncio.Protocol):
         upstream = self._upstream
         if held and upstream is not None:
             upstream.send_request(held)
-        if upstream is not None and upstream.writable:
-            self._resume_reading()
+        self._resume_reading()
 
     def server_writable(self, writable: bool) -> None:
         """Read the request as fast as the server takes it."""
-        if not writable:
-            self._pause_reading()
-        elif self._takes_more:
+        if writable:
             self._resume_reading()
+        else:
+            self._pause_reading()
 
     def _send(self, data: bytes) -> None:
         if self._descriptor >= 0:
@@ -615,7 +613,7 @@ class ClientConnection(asyncio.Protocol):
         self._descriptor = -1
         if self._upstream is not None:
             self._upstream.pause_reading()
-        if not self._takes_more:
+        if not self._may_read:
             self._pause_reading()
 
     def resume_writing(self) -> None:
@@ -629,23 +627,30 @@ class ClientConnection(asyncio.Protocol):
         elif self._waiting:
             self._waiting = False
             self._take_next()
-        elif self._phase <= READING_HEAD or (
-            self._phase == ACTIVE and not self.sending and len(self._buffer) <= PIPELINE_LIMIT
-        ):
+        else:
             self._resume_reading()
-
-    @property
-    def _takes_more(self) -> bool:
-        """Whether bytes of the client are of use although it does not read: they are a body."""
-        return not self._write_paused or self.sending or self._phase == TUNNELLING
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self.transport.is_closing():
             self._reading_paused = True
             self.transport.pause_reading()
 
+    @property
+    def _may_read(self) -> bool:
+        """Whether there is room for more bytes of the client."""
+        phase = self._phase
+        if phase == LINGERING:
+            return True
+        if self._write_paused and not self.sending and phase != TUNNELLING:
+            return False
+        if phase == ACTIVE and len(self._buffer) > PIPELINE_LIMIT:
+            return False
+        if self._pending is not None and self._pending_bytes > BODY_LIMIT:
+            return False
+        return self._upstream is None or self._upstream.writable
+
     def _resume_reading(self) -> None:
-        if self._reading_paused and not self.transport.is_closing():
+        if self._reading_paused and self._may_read and not self.transport.is_closing():
             self._reading_paused = False
             self.transport.resume_reading()
 
@@ -710,10 +715,10 @@ class ClientConnection(asyncio.Protocol):
         if self._phase != ACTIVE or self.transport.is_closing():
             return
         self._phase = IDLE
-        self._resume_reading()
         data, self._buffer = self._buffer, b""
         if data:
             self.data_received(data)
+        self._resume_reading()
         if not self._ended:
             return
         if self._phase <= READING_HEAD:

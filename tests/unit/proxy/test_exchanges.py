@@ -38,6 +38,8 @@ STEPS = 250
 LIMIT = 400
 PIECE = 300
 LARGE = 3000
+QUEUED = LIMIT + 4 * PIECE
+"""What may wait in a transport: a body that waited for its connection, a head, a read."""
 
 OWN_STATUSES = {400, 404, 408, 500, 502, 504}
 KINDS = (
@@ -59,7 +61,7 @@ class Request:
         self.asks = 0
         body = b""
         if self.method == b"POST" or (self.method == b"GET" and random.random() < 0.1):
-            body = self.marker * random.choice((0, 1, 5, LARGE // 4))
+            body = self.marker * random.choice((0, 1, 5, LARGE // 4, LARGE))
         lines = [b"%b /%b/%d HTTP/%b" % (self.method, self.kind.encode(), number, self.version)]
         lines += [b"Host: " + self.host, b"Marker: " + self.marker]
         if self.close:
@@ -333,8 +335,6 @@ class Story:
             gate.set_result(None)
         if random.random() < 0.6:
             await asyncio.sleep(0)
-        for transport in self.wires.open.values():
-            assert len(transport.queue) <= 3 * LARGE + 2 * PIECE, "a queue grows without bound"
         for asker in self.askers:
             held = asker.transport.protocol._buffer
             assert len(held) <= 2 * LARGE, "a client's requests are held without bound"
@@ -365,6 +365,9 @@ class Story:
             idle_rounds = 0 if moved else idle_rounds + 1
 
     def _check_rest(self) -> None:
+        ends: list[Asker | Peer] = [*self.askers, *self.peers]
+        for end in ends:
+            assert end.transport.most_queued <= QUEUED, "a queue grows without bound"
         for request in self.by_marker.values():
             assert request.asks <= (2 if request.idempotent else 1), "a request was doubled"
         waiting = [server for server in self.plan.servers if server.idle]
