@@ -65,7 +65,7 @@ EXPECT_SECONDS = 1.0
 HALF_CLOSED_SECONDS = 60.0
 """How long a client that closed its sending side is served at most."""
 
-QUIET_SECONDS = 1.0
+QUIET_SECONDS = 2.0
 """How long a connection must have been idle before a drain closes it unannounced."""
 
 
