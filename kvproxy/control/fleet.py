@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -265,8 +266,12 @@ class Fleet:
             worker = WorkerProcess.start(self._command, start, self._encode, self)
         except OSError as error:
             return f"cannot start: {error}"
-        self._records.add(worker.pid, slot)
         self._workers[slot] = worker
+        try:
+            self._records.add(worker.pid, slot)
+        except OSError as error:
+            # Without a record a worker serves as well; only a later supervisor would not find it.
+            _logger.error("worker is not recorded %s", pairs(pid=worker.pid, reason=error))
         if self.generation is not None:
             # The routes come before the listeners: no request must meet a worker without them.
             worker.serve(self.generation)
@@ -278,7 +283,8 @@ class Fleet:
         finally:
             del self._workers[slot]
             self._unserved_since[slot] = monotonic()
-        self._records.remove(worker.pid)
+        with contextlib.suppress(OSError):
+            self._records.remove(worker.pid)
         ended = msgspec.structs.replace(worker.statistics, connections=0)
         self._ended = _add(self._ended, ended)
         self.notify()

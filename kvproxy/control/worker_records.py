@@ -71,6 +71,8 @@ class WorkerRecords:
         """Return the living workers that another supervisor started; records of dead ones go."""
         found = []
         for path in self._directory.iterdir():
+            if not path.name.isdigit():
+                continue
             try:
                 record = msgspec.json.decode(path.read_bytes(), type=WorkerRecord)
             except FileNotFoundError:

@@ -113,7 +113,8 @@ class Program:
 
     def recorded(self) -> list[int]:
         """Return the process ids of all worker records."""
-        return sorted(int(each.name) for each in (self.state / "workers").iterdir())
+        names = (each.name for each in (self.state / "workers").iterdir())
+        return sorted(int(name) for name in names if name.isdigit())
 
     def clean_up(self) -> None:
         """Stop whatever of this program still runs."""

@@ -337,6 +337,20 @@ async def test_a_worker_that_refuses_everything_is_replaced(
         await it.live()
 
 
+async def test_a_disk_that_takes_no_records_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig(tmp_path) as it:
+        (tmp_path / "workers").rmdir()
+        it.fleet.start()
+        it.fleet.serve(FIRST)
+        await it.live()
+        assert "worker is not recorded" in caplog.text
+        before = it.pid(0)
+        os.kill(before, signal.SIGKILL)
+        await it.until(lambda: it.fleet.live and it.pid(0) != before)
+
+
 async def test_stop_tells_every_worker_and_waits(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         it.fleet.start()

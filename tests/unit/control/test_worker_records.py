@@ -76,6 +76,12 @@ def test_records_of_the_dead_and_of_others_with_the_same_id_are_dropped(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_record_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "1.new").write_bytes(b"{ half a reco")
+    assert WorkerRecords(tmp_path).others() == []
+    assert (tmp_path / "1.new").exists()
+
+
 def test_a_reboot_ends_every_process(child: subprocess.Popen[bytes]) -> None:
     name = process_name(child.pid)
     assert name.alive
