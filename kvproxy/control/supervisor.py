@@ -111,8 +111,6 @@ class Supervisor:
         await self._stop()
         return 0
 
-    # --- start
-
     async def _inherit(self) -> Inheritance | None:
         descriptor = handover.inherited_descriptor()
         return None if descriptor is None else await handover.receive(descriptor)
@@ -249,8 +247,6 @@ class Supervisor:
     def _serve(self, generation: Generation) -> None:
         self._fleet.serve(generation)
         setproctitle(f"kvproxy: supervisor (generation {generation.number})")
-
-    # --- signals and stop
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

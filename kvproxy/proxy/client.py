@@ -33,7 +33,7 @@ from kvproxy.http.scan import (
 )
 from kvproxy.proxy.chain import SECONDS_CELL
 from kvproxy.proxy.decision import Forwarding, RequestHead, decide
-from kvproxy.proxy.forwarded import ForwardedLines
+from kvproxy.proxy.forwarded import ForwardedLines, client_address
 from kvproxy.proxy.replies import CONTINUE, MISSING_HOST, Answer, text_answer
 from kvproxy.proxy.server import DialError, Server
 
@@ -147,8 +147,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.set_write_buffer_limits(0)
         self._plain_descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
         self._descriptor = self._plain_descriptor
-        peer = transport.get_extra_info("peername")
-        address = peer[0].partition("%")[0] if peer else ""
+        address = client_address(transport.get_extra_info("peername"))
         self._trusted = listener.trust.includes(address)
         self._lines = ForwardedLines(
             address.encode(), b"http" if plain else b"https", listener.server_name

@@ -9,7 +9,7 @@ trusted address in its own
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,16 @@ class Trust:
         if mapped is not None:
             parsed = mapped
         return any(parsed in network for network in self._networks)
+
+
+def client_address(peer: tuple[Any, ...] | None) -> str:
+    """Return the address of a socket's peer as servers are told it, empty when there is none.
+
+    The zone of a link-local address is left out; an IPv4 client of a socket for both families is
+    an IPv4 client.
+    """
+    address: str = peer[0].partition("%")[0] if peer else ""
+    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def port_of(host: bytes, default: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvproxy.model.static import ForwardedHeaders
-from kvproxy.proxy.forwarded import ForwardedLines, Trust, port_of
+from kvproxy.proxy.forwarded import ForwardedLines, Trust, client_address, port_of
 
 LINES = ForwardedLines(b"10.0.0.9", b"http", b"edge")
 LINES_TLS = ForwardedLines(b"10.0.0.9", b"https", b"edge")
@@ -95,6 +95,21 @@ def test_other_names_of_the_family_pass() -> None:
 def test_tls_port() -> None:
     assert parsed(LINES_TLS.plain(b"h"))[b"X-Forwarded-Port"] == b"443"
     assert parsed(LINES_TLS.plain(b"h:8443"))[b"X-Forwarded-Port"] == b"8443"
+
+
+PEERS = {
+    "ipv4": (("10.0.0.9", 5), "10.0.0.9"),
+    "ipv6": (("2001:db8::9", 5, 0, 0), "2001:db8::9"),
+    "mapped": (("::ffff:10.0.0.9", 5, 0, 0), "10.0.0.9"),
+    "zone": (("fe80::1%eth0", 5, 0, 2), "fe80::1"),
+    "not-mapped": (("::ffff:1", 5, 0, 0), "::ffff:1"),
+    "gone": (None, ""),
+}
+
+
+@pytest.mark.parametrize(("peer", "address"), PEERS.values(), ids=PEERS)
+def test_client_address(peer: tuple[str, int] | None, address: str) -> None:
+    assert client_address(peer) == address
 
 
 TRUST = {
