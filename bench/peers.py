@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOST = "bench.localhost"
+ENVOY_MANAGER = (
+    "type.googleapis.com/envoy.extensions.filters.network."
+    "http_connection_manager.v3.HttpConnectionManager"
+)
 PEERS_DIRECTORY = Path(__file__).parent.parent / ".peers"
 
 
@@ -133,8 +137,7 @@ static_resources:
     - filters:
       - name: envoy.filters.network.http_connection_manager
         typed_config:
-          "@type":
-          type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          "@type": {ENVOY_MANAGER}
           stat_prefix: all
           use_remote_address: true
           http_filters:
