@@ -1,9 +1,8 @@
 """The connection of an HTTP/1.1 client: reads requests, routes them, streams bodies, writes
 answers.
 
-This is the request path. The common request (plain path, no body, a pooled server connection)
-costs one scan of its
-head, one dictionary look-up, one send; everything else is in the methods below
+This is the request path. The common request (plain path, no body, a pooled server connection) costs
+one scan of its head, one dictionary look-up, one send; everything else is in the methods below
 `ClientConnection.data_received`.
 """
 
@@ -230,8 +229,7 @@ class ClientConnection(asyncio.Protocol):
         """Take bytes of the client: of a head up to READING_HEAD, else of what follows it.
 
         The common request is served in this one method, because each further call costs about as
-        much as
-        the scan of its head.
+        much as the scan of its head.
         """
         try:
             if self._phase:

@@ -1,9 +1,9 @@
 """The ``X-Forwarded-*`` headers: whom to believe, and what servers are told (specification
 section 8.3).
 
-Trust is decided by the peer address alone. Traefik 1.7 also trusts any client that lists a
-trusted address in its own
-``X-Forwarded-For``, which lets everybody claim trust; that is not copied (docs/compatibility.md).
+Trust is decided by the peer address alone. Traefik 1.7 also trusts any client that lists a trusted
+address in its own ``X-Forwarded-For``, which lets everybody claim trust; that is not copied
+(docs/compatibility.md).
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ class ForwardedLines:
     def merged(self, host: bytes, headers: dict[bytes, list[bytes]], trusted: bool) -> bytes:
         """Return the lines for a request with forwarded headers, believed or not.
 
-        ``headers``: lower-case name to values, of the whole request head. Names of the family
-        that the
-        proxy does not write are kept, except that the untrusted cannot set those in `UNTRUSTED`.
+        ``headers``: lower-case name to values, of the whole request head. Names of the family that
+        the proxy does not write are kept, except that the untrusted cannot set those in
+        `UNTRUSTED`.
         """
         kept = [
             b"%b: %b\r\n" % (name.title(), value)

@@ -60,11 +60,9 @@ class Listener:
     """Everything that the connections of one entry point share.
 
     ``direct``: by host, as clients usually spell it, the chain that takes every plain request of
-    the host
-    unless a frontend without host has a priority as high (``floating_priority``). It says
-    nothing that
-    ``index`` does not say; it says it in one look-up. ``kept_flags``
-    masks the facts of each request: a drain takes KEEP_ALIVE away.
+    the host unless a frontend without host has a priority as high (``floating_priority``). It says
+    nothing that ``index`` does not say; it says it in one look-up. ``kept_flags`` masks the facts
+    of each request: a drain takes KEEP_ALIVE away.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """The plan of a worker: compiled frontends and backends of one generation, and the step to the
 next.
 
-A step compiles what the delta names, beside the running plan, in slices between which requests
-are served; then each
-entry point's index is swapped by one assignment. What did not change keeps its very objects.
+A step compiles what the delta names, beside the running plan, in slices between which requests are
+served; then each entry point's index is swapped by one assignment. What did not change keeps its
+very objects.
 """
 
 from __future__ import annotations

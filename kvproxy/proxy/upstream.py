@@ -1,10 +1,9 @@
 """The connection to a server: sends one request at a time, relays its answer, goes back to the
 pool.
 
-It serves an *exchange*, the request in progress of a client: an HTTP/1.1 client connection
-today. The exchange is told
-``response_whole``, or ``response_started``, ``response_data`` and ``response_ended``, or
-``response_failed``.
+It serves an *exchange*, the request in progress of a client: an HTTP/1.1 client connection today.
+The exchange is told ``response_whole``, or ``response_started``, ``response_data`` and
+``response_ended``, or ``response_failed``.
 """
 
 from __future__ import annotations
