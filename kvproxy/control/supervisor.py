@@ -28,7 +28,7 @@ import uvloop
 from setproctitle import setproctitle
 
 import kvproxy
-from kvproxy import log
+from kvproxy import log, turns
 from kvproxy.control import handover, service_manager, sockets, state_directory
 from kvproxy.control.commands import Commands
 from kvproxy.control.control_plane import ControlPlane
@@ -57,6 +57,7 @@ _logger = logging.getLogger("kvproxy.control")
 def run(settings: StaticConfiguration) -> int:
     """Run kvproxy until it is told to stop; returns the exit code."""
     log.configure(settings.log_level)
+    turns.ask_for_long_turns()
     return uvloop.run(Supervisor(settings).run())
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
-from kvproxy import log
+from kvproxy import log, turns
 from kvproxy.channel import Channel, ChannelClosed
 from kvproxy.model.messages import (
     Applied,
@@ -263,6 +263,7 @@ async def serve(channel_descriptor: int) -> None:
     if not isinstance(message, Start):
         raise SystemExit(f"the first message must be Start, not {type(message).__name__}")
     log.configure(message.settings.log_level)
+    turns.ask_for_usual_turns()
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     gc.collect()
