@@ -78,7 +78,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="length of one measured round")
-    parser.add_argument("--report", type=Path, default=REPORT, help="where the tables are written")
+    parser.add_argument(
+        "--report", type=Path, help="file for the tables (a whole run: docs/benchmarks.md)"
+    )
     arguments = parser.parse_args()
     quick = arguments.quick
     rounds = arguments.rounds or (1 if quick else 5)
@@ -180,8 +182,13 @@ def main() -> None:
         say("memory of an idle connection")
         cost = scenarios.idle_memory(1_000 if quick else 5_000)
         parts += ["## Idle keep-alive connection\n", f"{cost / 1024:.1f} KB of worker memory.\n"]
-    arguments.report.write_text("\n".join(parts))
-    say(f"written: {arguments.report}")
+    whole = not quick and arguments.only == list(ALL) and names is None
+    report = arguments.report or (REPORT if whole else None)
+    if report is None:
+        say("\n".join(parts))
+    else:
+        report.write_text("\n".join(parts))
+        say(f"written: {report}")
 
 
 if __name__ == "__main__":
