@@ -12,7 +12,8 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from kvproxy.config.options import ANY, options
-from kvproxy.model.problem import Problem, nearest_name
+from kvproxy.model.problem import nearest_name
+from kvproxy.model.schema import Report
 from kvproxy.model.static import Ping
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:\s/]*):([0-9]{1,5})")
 _REPLACED_BY_WEB = ("api", "metrics", "ping", "rest")
 
 
-class Draft:
+class Draft(Report):
     """Merged settings on their way to become effective.
 
     ``document``: nested plain values by option name; ``sources``: the layer of each path in it.
@@ -47,32 +48,10 @@ class Draft:
         configuration_file: str | None,
     ) -> None:
         """Take over ``document`` and ``sources``, which are changed in place."""
+        super().__init__(where)
         self.document = document
         self.sources = sources
-        self.problems: list[Problem] = []
-        self._where = where
         self._configuration_file = configuration_file
-
-    def add(
-        self,
-        path: Path,
-        message: str,
-        *,
-        expected: str = "",
-        nearest: str = "",
-        fatal: bool = True,
-    ) -> None:
-        """Record one problem of the option ``path``."""
-        self.problems.append(
-            Problem(
-                message=message,
-                where=self._where(path),
-                path=".".join(path),
-                expected=expected,
-                nearest=nearest,
-                fatal=fatal,
-            )
-        )
 
     def complete(self) -> None:
         """Apply the fix-ups and run the checks."""

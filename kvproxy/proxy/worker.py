@@ -145,10 +145,6 @@ class Worker:
             return
         parts, self._parts = self._parts, []
         began = perf_counter()
-        large = sum(len(each.frontends) + len(each.backends) for each in parts) >= FREEZE_ENTRIES
-        if large:
-            # A collection in the middle walks all that was compiled so far, and finds nothing.
-            gc.disable()
         try:
             problems = await self._plan.apply(parts)
         except UnknownBaseError as error:
@@ -159,10 +155,6 @@ class Worker:
             logger.exception("a generation could not be applied slot=%d", self._slot)
             self._channel.send(Refused(part.generation, f"{type(error).__name__}: {error}"))
             return
-        finally:
-            if large:
-                gc.enable()
-                gc.freeze()
         if self._plan.digest != part.digest:
             self._channel.send(
                 Refused(part.generation, f"the digest is {self._plan.digest}, not {part.digest}")
@@ -174,6 +166,8 @@ class Worker:
             self._ready = True
             self._channel.send(Ready(self._slot, os.getpid()))
         self._name_process()
+        if sum(len(each.frontends) + len(each.backends) for each in parts) >= FREEZE_ENTRIES:
+            gc.freeze()
 
     async def _sweep(self) -> None:
         """Keep the date, the deadlines and the pools."""
