@@ -143,11 +143,18 @@ class Listener:
         """
         loop = asyncio.get_running_loop()
         servers, self._servers = self._servers, []
-        for _, listening, server in servers:
-            with listening.dup() as queue:
-                server.close()
-                for connection in _waiting(queue):
-                    await loop.connect_accepted_socket(lambda: ClientConnection(self), connection)
+        queues = [listening.dup() for _, listening, _ in servers]
+        for _, _, server in servers:
+            server.close()
+        # The loop closes its own descriptors at the end of this turn. Nothing may run between the
+        # last accept and the close of ours: who comes in between is reset.
+        await asyncio.sleep(0)
+        waiting: list[socket.socket] = []
+        for queue in queues:
+            waiting += _waiting(queue)
+            queue.close()
+        for connection in waiting:
+            await loop.connect_accepted_socket(lambda: ClientConnection(self), connection)
 
     def drain(self) -> None:
         """Close idle connections, and busy ones after their request; to be called again until
