@@ -76,19 +76,28 @@ def wrk(
             raise RuntimeError(f"wrk said:\n{text}")
         return found[1]
 
+    requests, errors = counts_of(text)
+    return Load(
+        requests=requests,
+        seconds=seconds_of(find(r"requests in ([\d.]+\w+)")),
+        p50=seconds_of(find(r"^\s+50%\s+(\S+)")),
+        p99=seconds_of(find(r"^\s+99%\s+(\S+)")),
+        errors=errors,
+    )
+
+
+def counts_of(text: str) -> tuple[int, int]:
+    """Return (requests, errors) of what wrk wrote; raises RuntimeError when it did not finish."""
+    requests = re.search(r"(\d+) requests in", text)
+    if requests is None:
+        raise RuntimeError(f"wrk said:\n{text}")
     socket_errors = re.search(
         r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text
     )
     statuses = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     errors = sum(map(int, socket_errors.groups())) if socket_errors else 0
     errors += int(statuses[1]) if statuses else 0
-    return Load(
-        requests=int(find(r"(\d+) requests in")),
-        seconds=seconds_of(find(r"requests in ([\d.]+\w+)")),
-        p50=seconds_of(find(r"^\s+50%\s+(\S+)")),
-        p99=seconds_of(find(r"^\s+99%\s+(\S+)")),
-        errors=errors,
-    )
+    return int(requests[1]), errors
 
 
 class Poller:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import statistics
@@ -404,16 +403,8 @@ def reload_errors(changes: int, seconds: float) -> ReloadCounts:
         dropped = sum(not tunnel.alive(b"still here") for tunnel in tunnels)
         for tunnel in tunnels:
             tunnel.close()
-    done = re.search(r"(\d+) requests in", text)
-    socket_errors = re.search(
-        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text
-    )
-    statuses = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-    failed = sum(map(int, socket_errors.groups())) if socket_errors else 0
-    failed += int(statuses[1]) if statuses else 0
-    counts = ReloadCounts(
-        changes, int(done[1]) if done else 0, failed, len(tunnels), dropped, memory, at_end
-    )
+    requests, failed = load.counts_of(text)
+    counts = ReloadCounts(changes, requests, failed, len(tunnels), dropped, memory, at_end)
     say(f"  {counts}")
     return counts
 

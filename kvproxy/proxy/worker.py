@@ -21,7 +21,6 @@ from kvproxy.model.messages import (
     Applied,
     Apply,
     BackendCounters,
-    FromWorker,
     Listen,
     Ready,
     Refused,
@@ -264,6 +263,3 @@ async def serve(channel_descriptor: int) -> None:
     gc.freeze()
     await Worker(message, channel).run()
     channel.close()
-
-
-__all__ = ["FromWorker", "Worker", "serve", "sweep_seconds"]
