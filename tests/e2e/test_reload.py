@@ -313,7 +313,9 @@ def test_slow_requests_finish_on_their_generation(backend: Backend, other: Backe
 def test_body_in_flight_is_not_cut(backend: Backend, other: Backend) -> None:
     routes = single_backend(backend.url, {"a": "Host:a"})
     with ProxyProcess(routes) as proxy, proxy.connect() as client:
+        before = len(backend.connections)
         client.send(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+        wait_until(lambda: len(backend.connections) > before, "the request to reach its server")
         proxy.apply(single_backend(other.url, {"a": "Host:a"}))
         client.send(b"world")
         answer = client.read_response()
