@@ -13,6 +13,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
+from kvproxy.http.answer import CONTINUE, MISSING_HOST, Answer, text_answer
 from kvproxy.http.chunked import ChunkedError, ChunkedReader
 from kvproxy.http.scan import (
     CHUNKED,
@@ -33,7 +34,6 @@ from kvproxy.http.scan import (
 from kvproxy.proxy.chain import SECONDS_CELL
 from kvproxy.proxy.decision import Forwarding, RequestHead, decide
 from kvproxy.proxy.forwarded import ForwardedLines, client_address
-from kvproxy.proxy.replies import CONTINUE, MISSING_HOST, Answer, text_answer
 from kvproxy.proxy.server import DialError, Server
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvproxy.http.scan import ABSOLUTE, FORWARDED, OPTIONS_STAR, PLAIN_PATH, UPGRADE
-from kvproxy.http.target import canonical_target, request_uri
-from kvproxy.proxy.replies import (
+from kvproxy.http.answer import (
     BAD_HANDSHAKE,
     PLAIN_TEXT,
     Answer,
     redirect_answer,
     text_answer,
 )
+from kvproxy.http.scan import ABSOLUTE, FORWARDED, OPTIONS_STAR, PLAIN_PATH, UPGRADE
+from kvproxy.http.target import canonical_target, request_uri
 from kvproxy.routing.redirect import redirect_location
 from kvproxy.routing.request import RequestView
 

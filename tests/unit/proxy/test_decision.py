@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from kvproxy.http.answer import BAD_HANDSHAKE, PLAIN_TEXT, Answer, text_answer
 from kvproxy.http.scan import scan_request
 from kvproxy.proxy.decision import Forwarding, RequestHead, decide
 from kvproxy.proxy.forwarded import ForwardedLines
-from kvproxy.proxy.replies import BAD_HANDSHAKE, PLAIN_TEXT, Answer, text_answer
 from tests.unit.proxy.worlds import World, backend, frontend, whole
 
 LINES = ForwardedLines(b"192.0.2.9", b"http", b"edge")

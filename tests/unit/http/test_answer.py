@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvproxy.proxy.replies import (
+from kvproxy.http.answer import (
     BAD_HANDSHAKE,
     MISSING_HOST,
     PLAIN_TEXT,

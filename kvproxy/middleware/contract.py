@@ -1,0 +1,129 @@
+"""What a middleware is: one stage that a request passes on an entry point or in a frontend.
+
+A chain is compiled when the plan is made: a method that a middleware does not override is never
+called, and a frontend without middlewares takes none of this code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from kvproxy.http.head import canonical_name, with_lines, without
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from kvproxy.http.answer import Answer
+
+    Outcome: TypeAlias = Answer | Awaitable[Answer | None] | None
+    """None: go on. An answer: the request ends here. An awaitable: one of both, later."""
+
+
+class Client(Protocol):
+    """The facts of a client's connection that middlewares use."""
+
+    @property
+    def address(self) -> str:
+        """The client's IP address, without zone; an IPv4-mapped one as IPv4."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """The client's port."""
+        ...
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is TLS."""
+        ...
+
+    @property
+    def entry_point(self) -> str:
+        """Name of the entry point."""
+        ...
+
+    def certificate(self) -> bytes | None:
+        """Return the client's certificate, DER, None when it sent none."""
+        ...
+
+
+class Request:
+    """A request on its way through middlewares.
+
+    ``method`` and ``host`` as sent (port and case kept), ``path`` percent-decoded and ``uri`` (the
+    path as spelled and the query) both after the modifiers of the frontend. ``headers``: values by
+    lower-case name as received, without ``Host``; change them with `set` and `remove` only.
+    ``head``: the outgoing head, to which the forwarded headers and ``Host`` are still to be added.
+    """
+
+    __slots__ = ("client", "head", "headers", "host", "method", "path", "uri")
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        method: bytes,
+        host: bytes,
+        path: bytes,
+        uri: bytes,
+        headers: dict[bytes, list[bytes]],
+        head: bytes,
+    ) -> None:
+        """Keep the parts; see the class."""
+        self.client = client
+        self.method = method
+        self.host = host
+        self.path = path
+        self.uri = uri
+        self.headers = headers
+        self.head = head
+
+    def first(self, name: bytes) -> bytes:
+        """Return the first value of a header (name in lower case), empty when there is none."""
+        found = self.headers.get(name)
+        return found[0] if found else b""
+
+    def set(self, name: bytes, value: bytes) -> None:
+        """Make ``value`` the only one of a header (name in lower case, with hyphens).
+
+        What the client sent under the same name with underscores goes too: many servers take the
+        two for one.
+        """
+        for alias in [each for each in self.headers if each.replace(b"_", b"-") == name]:
+            self.remove(alias)
+        self.headers[name] = [value]
+        self.head = with_lines(self.head, b"%b: %b\r\n" % (canonical_name(name), value))
+
+    def remove(self, name: bytes) -> None:
+        """Remove a header (name in lower case)."""
+        if self.headers.pop(name, None) is not None:
+            self.head = without(self.head, name)
+
+
+class Middleware:
+    """One stage. It belongs to one frontend on one entry point, or to an entry point.
+
+    It lives as long as its settings stay the same, so it may keep state from request to request.
+    None of its methods may block.
+    """
+
+    __slots__ = ()
+
+    def request(self, request: Request) -> Outcome:
+        """Look at a request, perhaps change it; see `Outcome`."""
+        return None
+
+    def response(self, request: Request, head: bytes, status: int) -> bytes:
+        """Return the head of a server's answer, changed or not.
+
+        Not called for answers of the proxy's own, nor for 1xx. ``head`` is without its empty last
+        line.
+        """
+        return head
+
+    def finished(self, request: Request, status: int, seconds: float) -> None:
+        """Take note that a request which this middleware let pass has ended.
+
+        Called once for each, whatever ended it. ``status``: what the client was told, 499 when it
+        left first; ``seconds``: since the request reached this middleware.
+        """
