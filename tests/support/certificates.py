@@ -69,10 +69,10 @@ class Authority:
             )
         )
 
-    def server_context(self, *names: str, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
-        """Return the TLS settings of a server with a certificate for ``names`` (or addresses).
+    def bundle(self, *names: str) -> Path:
+        """Return a file with a new key and its certificate for ``names`` (or addresses).
 
-        ``protocols`` are offered by ALPN.
+        The first name is also the common name. Servers and clients may use it.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -91,8 +91,15 @@ class Authority:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
+        return bundle
+
+    def server_context(self, *names: str, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
+        """Return the TLS settings of a server with a certificate for ``names`` (or addresses).
+
+        ``protocols`` are offered by ALPN.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(bundle)
+        context.load_cert_chain(self.bundle(*names))
         if protocols:
             context.set_alpn_protocols(list(protocols))
         return context

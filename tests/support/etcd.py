@@ -1,0 +1,133 @@
+"""A real etcd."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from tests.support.certificates import authority
+from tests.support.store_server import StoreServer, find_program, free_ports
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOT_PASSWORD = "root secret"
+
+
+class EtcdServer(StoreServer):
+    """One etcd. ``tls``: with a certificate of the test authority; ``client_certificates``: asking
+    for those of clients too, with which etcd's gateway does not take users and passwords.
+    """
+
+    name = "etcd"
+
+    def __init__(
+        self, directory: Path, *, tls: bool = False, client_certificates: bool = False
+    ) -> None:
+        """Choose the ports."""
+        super().__init__(directory)
+        self.tls = tls
+        self.port, self._peer_port = free_ports(2)
+        self.endpoint = f"127.0.0.1:{self.port}"
+        self._program = find_program("etcd")
+        self._token = ""
+        self._security: list[str] = []
+        self._context: ssl.SSLContext | None = None
+        if tls:
+            bundle = authority().bundle("127.0.0.1", "localhost")
+            self._security = [f"--cert-file={bundle}", f"--key-file={bundle}"]
+            self._context = ssl.create_default_context(cafile=str(authority().path))
+            if client_certificates:
+                self._security += [f"--trusted-ca-file={authority().path}", "--client-cert-auth"]
+                self._context.load_cert_chain(bundle)
+
+    @property
+    def url(self) -> str:
+        """The address of the JSON gateway."""
+        return f"http{'s' if self.tls else ''}://{self.endpoint}"
+
+    def command(self) -> list[str]:
+        """Return the program and its flags."""
+        peer = f"http://127.0.0.1:{self._peer_port}"
+        return [
+            self._program,
+            "--name=test",
+            f"--data-dir={self.data}",
+            f"--listen-client-urls={self.url}",
+            f"--advertise-client-urls={self.url}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=test={peer}",
+            "--logger=zap",
+            "--log-level=warn",
+            *self._security,
+        ]
+
+    def ready(self) -> bool:
+        """Tell whether it has a leader and answers."""
+        try:
+            self.call("maintenance/status", {})
+        except urllib.error.HTTPError as error:
+            return error.code in (400, 401, 403)
+        except OSError:
+            return False
+        return True
+
+    def call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Post to the gateway; HTTPError when etcd refuses."""
+        request = urllib.request.Request(
+            f"{self.url}/v3/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        if self._token:
+            request.add_header("Authorization", self._token)
+        with urllib.request.urlopen(request, timeout=5, context=self._context) as response:
+            answer: dict[str, Any] = json.load(response)
+        return answer
+
+    def compact(self) -> None:
+        """Forget everything but the newest revision."""
+        revision = self.call("kv/range", {"key": _text("x")})["header"]["revision"]
+        self.call("kv/compaction", {"revision": revision, "physical": True})
+
+    def enable_authentication(self, user: str, password: str, prefix: str) -> None:
+        """Turn authentication on; ``user`` may read and write the keys that begin with ``prefix``.
+
+        Later calls of `call` are made as root.
+        """
+        self.call("auth/user/add", {"name": "root", "password": ROOT_PASSWORD})
+        self.call("auth/role/add", {"name": "root"})
+        self.call("auth/user/grant", {"user": "root", "role": "root"})
+        self.call("auth/user/add", {"name": user, "password": password})
+        self.call("auth/role/add", {"name": user})
+        self.grant(user, prefix)
+        self.call("auth/user/grant", {"user": user, "role": user})
+        self.call("auth/enable", {})
+        self.log_in()
+
+    def log_in(self) -> None:
+        """Make later calls as root; tokens do not outlive the server."""
+        self._token = ""
+        body = {"name": "root", "password": ROOT_PASSWORD}
+        self._token = self.call("auth/authenticate", body)["token"]
+
+    def grant(self, role: str, prefix: str) -> None:
+        """Let ``role`` read and write the keys that begin with ``prefix``."""
+        permission = {"permType": "READWRITE", "key": _text(prefix), "range_end": _after(prefix)}
+        self.call("auth/role/grant", {"name": role, "perm": permission})
+
+    def revoke(self, role: str, prefix: str) -> None:
+        """Take back what `grant` gave."""
+        body = {"role": role, "key": _text(prefix), "range_end": _after(prefix)}
+        self.call("auth/role/revoke", body)
+
+
+def _text(key: str) -> str:
+    return base64.b64encode(key.encode()).decode()
+
+
+def _after(prefix: str) -> str:
+    return _text(prefix[:-1] + chr(ord(prefix[-1]) + 1))
