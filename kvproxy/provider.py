@@ -1,6 +1,6 @@
 """The two plugin contracts, and the snapshot: all that the author of a plugin needs.
 
-A **store** keeps keys (Consul, etcd, ZooKeeper, BoltDB, the embedded store): five methods about
+A **store** keeps keys (Consul, etcd, ZooKeeper, BoltDB, the embedded store): six methods about
 keys, nothing about frontends. A **source** yields decoded snapshots (files, REST, Docker). Plugins
 are found through the entry-point group ``kvproxy.providers``; each entry point names a `Plugin`.
 """
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from kvproxy.model.static import StaticConfiguration
+
+
+ANNOUNCEMENT_SECONDS = 15.0
+"""How long an announcement outlives the client that made it, at most."""
 
 
 class StoreError(Exception):
@@ -98,8 +102,19 @@ class Store(Protocol):
         """Return the store's version by asking it now: the proof of freshness."""
         ...
 
+    async def announce(self, key: str, value: bytes) -> None:
+        """Keep ``key`` at ``value`` for as long as this client lives; called again, change it.
+
+        The key belongs to the client (a lease, a session, an ephemeral node): it goes when the
+        client is closed, and within `ANNOUNCEMENT_SECONDS` after its process has died or lost the
+        store. A client whose lease or session was lost makes the key again by itself. For readers
+        and watchers it is a key like any other; keeping it alive changes no version. Raises
+        `StoreError` when the store cannot be written.
+        """
+        ...
+
     async def close(self) -> None:
-        """Release everything; a running watch ends."""
+        """Release everything; a running watch ends and what was announced goes."""
         ...
 
 

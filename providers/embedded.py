@@ -7,14 +7,21 @@ somebody wrote, SQLite's own counter tells whether it was a commit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from kvproxy.provider import Changes, Plugin, Store, StoreError, Tree
 from providers import inotify
-from providers.embedded_database import RETAINED_DELETIONS, Database, Position
+from providers.embedded_database import (
+    ANNOUNCEMENT_LIFE_SECONDS,
+    RETAINED_DELETIONS,
+    Database,
+    Position,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,6 +38,7 @@ _SETTLE_SECONDS = (0.0003, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0
 """Pauses after a sign of a write: the log is written a moment before the commit can be seen."""
 _POLL_SECONDS = 0.02
 """How often a watch looks where there is no inotify."""
+_ANNOUNCE_AGAIN_SECONDS = ANNOUNCEMENT_LIFE_SECONDS / 4
 
 _DIRECTORY_EVENTS = (
     inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
@@ -57,10 +65,14 @@ class EmbeddedStore:
         self._read_thread = ThreadPoolExecutor(1, "embedded-read")
         self._write_thread = ThreadPoolExecutor(1, "embedded-write")
         self._observers: set[_Observer] = set()
+        self._owner = secrets.token_hex(8)
+        self._announced: dict[str, bytes] = {}
+        self._announcing: asyncio.Task[None] | None = None
         self._closed = False
 
     async def read(self, prefix: str) -> Tree:
         """Return all keys under ``prefix`` at one version."""
+        await self._sweep()
         return await self._run(self._read_thread, self._reader.read, prefix.strip("/"))
 
     async def watch(self, prefix: str, version: int) -> AsyncIterator[Changes | Tree]:
@@ -74,8 +86,11 @@ class EmbeddedStore:
                 found = await self._run(self._read_thread, self._reader.changes, position)
                 if found is not None:
                     yield found
-                if await observer.wait(next(pauses, _IDLE_SECONDS)):
+                pause = next(pauses, _IDLE_SECONDS)
+                if await observer.wait(pause):
                     pauses = iter(_SETTLE_SECONDS)
+                elif pause == _IDLE_SECONDS:
+                    await self._sweep()
         finally:
             self._observers.discard(observer)
             observer.close()
@@ -88,8 +103,20 @@ class EmbeddedStore:
         """Return the version that the file holds now."""
         return await self._run(self._read_thread, self._reader.version)
 
+    async def announce(self, key: str, value: bytes) -> None:
+        """Keep ``key`` at ``value`` until this client is closed or no longer there."""
+        await self._run(self._write_thread, self._writer.announce, {key: value}, self._owner)
+        self._announced[key] = value
+        if self._announcing is None:
+            self._announcing = asyncio.create_task(self._keep_announced())
+
     async def close(self) -> None:
-        """Release the file; running watches end."""
+        """Release the file and withdraw what was announced; running watches end."""
+        announcing, self._announcing = self._announcing, None
+        if announcing is not None:
+            announcing.cancel()
+            with contextlib.suppress(StoreError):
+                await self._run(self._write_thread, self._writer.withdraw, self._owner)
         if self._closed:
             return
         self._closed = True
@@ -100,6 +127,29 @@ class EmbeddedStore:
         await loop.run_in_executor(self._write_thread, self._writer.close)
         self._read_thread.shutdown(wait=False)
         self._write_thread.shutdown(wait=False)
+
+    async def _sweep(self) -> None:
+        """Delete announced keys of clients that are gone, unless the file cannot be written now."""
+        try:
+            await self._run(self._read_thread, self._reader.sweep)
+        except StoreError as error:
+            _logger.debug("announced keys are not looked after: %s", error)
+
+    async def _keep_announced(self) -> None:
+        """Say again and again that this client lives; announce anew what others took for ended."""
+        while True:
+            await asyncio.sleep(_ANNOUNCE_AGAIN_SECONDS)
+            try:
+                kept = await self._run(self._write_thread, self._writer.keep_announced, self._owner)
+                if kept < len(self._announced):
+                    await self._run(
+                        self._write_thread,
+                        self._writer.announce,
+                        dict(self._announced),
+                        self._owner,
+                    )
+            except StoreError as error:
+                _logger.debug("announced keys cannot be kept for now: %s", error)
 
     async def _run(
         self,

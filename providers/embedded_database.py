@@ -5,6 +5,10 @@ write transactions: that count is the version. Each key carries the version of i
 each deleted key leaves a mark with the version of its deletion, so what happened after a version is
 one indexed query, and only the marks need a bound.
 
+A key that is announced has a row that says whose it is and until when. Its owner moves that time on
+(which is no write of keys and changes no version); whoever reads deletes keys whose time is over.
+Times are those of the machine's monotonic clock, which all processes share.
+
 To put a backup in place while the store is in use, remove the ``-wal`` and ``-shm`` files beside it
 in the same go: SQLite would apply what they hold to the new file.
 """
@@ -19,12 +23,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvproxy.provider import Changes, Compacted, Conflict, StoreError, Tree
+from kvproxy.provider import (
+    ANNOUNCEMENT_SECONDS,
+    Changes,
+    Compacted,
+    Conflict,
+    StoreError,
+    Transaction,
+    Tree,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kvproxy.provider import Transaction
+    from collections.abc import Iterator, Mapping
 
 MAXIMUM_VALUE_BYTES = 16 * 1024 * 1024
 MAXIMUM_KEY_BYTES = 4096
@@ -34,7 +44,10 @@ RETAINED_DELETIONS = 10_000
 BUSY_SECONDS = 5.0
 """How long a write waits for its turn behind other processes."""
 
-_SCHEMA_VERSION = 1
+ANNOUNCEMENT_LIFE_SECONDS = 0.7 * ANNOUNCEMENT_SECONDS
+"""How long an announced key is kept without a word of its owner; the rest is for the reader."""
+
+_SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x6B767078  # "kvpx", shown by file(1)
 _JOURNAL_BYTES = 16 * 1024 * 1024
 
@@ -56,6 +69,13 @@ CREATE TABLE deletions (
     version INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX deletions_by_version ON deletions (version);
+"""
+_SCHEMA_OF_FORMAT_2 = """
+CREATE TABLE announcements (
+    key TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    ends REAL NOT NULL
+) WITHOUT ROWID;
 """
 
 # "0" is the character after "/": the half-open range holds the keys that start with prefix + "/".
@@ -84,6 +104,12 @@ _MARK_PREFIX = (
 )
 _DELETE_PREFIX = f"DELETE FROM entries WHERE {_UNDER_PREFIX}"
 _MARK_KEY = "INSERT OR REPLACE INTO deletions SELECT key, ? FROM entries WHERE key = ?"
+_ANNOUNCE = (
+    "INSERT INTO announcements VALUES (?, ?, ?) "
+    "ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, ends = excluded.ends"
+)
+# A time further away than any owner sets it was set before the machine was started again.
+_ENDED = "SELECT key FROM announcements WHERE ends < :now OR ends > :now + :life"
 
 _REASONS = {
     "SQLITE_BUSY": f"locked by another process for more than {BUSY_SECONDS:g} s",
@@ -103,7 +129,7 @@ class Position:
         self.prefix = prefix
         self.version = version
         self.connection: sqlite3.Connection | None = None
-        self.data_version = -1
+        self.seen = (-1, -1)
 
 
 class Database:
@@ -118,6 +144,7 @@ class Database:
         self._retained_deletions = retained_deletions
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._sweeps = 0
 
     def read(self, prefix: str) -> Tree:
         """Return all keys under ``prefix`` from one read transaction."""
@@ -150,8 +177,9 @@ class Database:
                     raise Compacted(f"embedded store `{self._path}`: the file has been replaced")
                 position.connection = connection
             # Asked before the content is read: a write in between is seen by the next call.
-            data_version = connection.execute("PRAGMA data_version").fetchone()[0]
-            if data_version == position.data_version:
+            # SQLite counts what others committed, so sweeps of our own are counted beside it.
+            seen = (connection.execute("PRAGMA data_version").fetchone()[0], self._sweeps)
+            if seen == position.seen:
                 return None
             with _transaction(connection, "BEGIN"):
                 version, forgotten = _state(connection)
@@ -164,7 +192,7 @@ class Database:
                     _CHANGED, {"prefix": position.prefix, "version": position.version}
                 )
                 values: dict[str, bytes | None] = dict(rows)
-            position.data_version = data_version
+            position.seen = seen
             position.version = version
             return Changes(version, values) if values else None
 
@@ -177,19 +205,71 @@ class Database:
         with self._errors_named():
             connection = self._opened(create=True)
             with _transaction(connection, "BEGIN IMMEDIATE"):
-                version = _state(connection)[0] + 1
-                _compare(connection, transaction, version - 1)
-                deleted = _delete(connection, transaction, version)
-                put = transaction.put
-                connection.executemany(_PUT, [(key, put[key], version) for key in put])
-                if deleted or version > 1:
-                    connection.executemany(
-                        "DELETE FROM deletions WHERE key = ?", [(k,) for k in put]
-                    )
-                connection.execute("UPDATE state SET version = ?", (version,))
-                if deleted:
-                    self._forget(connection)
-            return version
+                return self._apply(connection, transaction)
+
+    def announce(self, values: Mapping[str, bytes], owner: str) -> None:
+        """Write keys that belong to ``owner`` and end unless `keep_announced` is called in time."""
+        transaction = Transaction(put=values)
+        _check(transaction)
+        with self._errors_named():
+            # Not to be made again when it was deleted: an empty store looks like no routes.
+            connection = self._opened()
+            with _transaction(connection, "BEGIN IMMEDIATE"):
+                self._apply(connection, transaction)
+                ends = time.monotonic() + ANNOUNCEMENT_LIFE_SECONDS
+                connection.executemany(_ANNOUNCE, [(key, owner, ends) for key in values])
+
+    def keep_announced(self, owner: str) -> int:
+        """Move the end of an owner's keys on; returns how many there are still."""
+        with self._errors_named():
+            connection = self._opened()
+            ends = time.monotonic() + ANNOUNCEMENT_LIFE_SECONDS
+            return connection.execute(
+                "UPDATE announcements SET ends = ? WHERE owner = ?", (ends, owner)
+            ).rowcount
+
+    def withdraw(self, owner: str) -> None:
+        """Delete the keys of an owner."""
+        with self._errors_named():
+            connection = self._opened()
+            self._end(connection, "SELECT key FROM announcements WHERE owner = ?", (owner,))
+
+    def sweep(self) -> None:
+        """Delete announced keys whose owner has not been heard of for too long."""
+        now = {"now": time.monotonic(), "life": ANNOUNCEMENT_LIFE_SECONDS}
+        with self._errors_named():
+            connection = self._opened()
+            if connection.execute(_ENDED, now).fetchone() is not None:
+                self._end(connection, _ENDED, now)
+                self._sweeps += 1
+
+    def _end(
+        self,
+        connection: sqlite3.Connection,
+        question: str,
+        values: Mapping[str, float] | tuple[str],
+    ) -> None:
+        with _transaction(connection, "BEGIN IMMEDIATE"):
+            keys = [row[0] for row in connection.execute(question, values)]
+            if keys:
+                self._apply(connection, Transaction(delete=tuple(keys)))
+                connection.executemany(
+                    "DELETE FROM announcements WHERE key = ?", [(key,) for key in keys]
+                )
+
+    def _apply(self, connection: sqlite3.Connection, transaction: Transaction) -> int:
+        """Write inside the transaction that has begun; returns the version."""
+        version = _state(connection)[0] + 1
+        _compare(connection, transaction, version - 1)
+        deleted = _delete(connection, transaction, version)
+        put = transaction.put
+        connection.executemany(_PUT, [(key, put[key], version) for key in put])
+        if deleted or version > 1:
+            connection.executemany("DELETE FROM deletions WHERE key = ?", [(k,) for k in put])
+        connection.execute("UPDATE state SET version = ?", (version,))
+        if deleted:
+            self._forget(connection)
+        return version
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -342,6 +422,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
         if new:
             _make_schema(connection, path)
+        else:
+            _upgrade(connection)
     except BaseException:
         connection.close()
         raise
@@ -366,7 +448,7 @@ def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether a file is empty; refuses other programs' files and those of newer versions."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application == _APPLICATION_ID:
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        found = _format(connection)
         if found > _SCHEMA_VERSION:
             raise StoreError(
                 f"embedded store `{path}`: its format {found} is newer than {_SCHEMA_VERSION}, "
@@ -382,7 +464,23 @@ def _make_schema(connection: sqlite3.Connection, path: Path) -> None:
     with _transaction(connection, "BEGIN IMMEDIATE"):
         # Another process may have been faster.
         if _is_new(connection, path):
-            for statement in _SCHEMA.split(";"):
+            for statement in (_SCHEMA + _SCHEMA_OF_FORMAT_2).split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a file of format 1, which knew no announcements, to the present format."""
+    if _format(connection) == _SCHEMA_VERSION:
+        return
+    with _transaction(connection, "BEGIN IMMEDIATE"):
+        # Another process may have been faster.
+        if _format(connection) < _SCHEMA_VERSION:
+            connection.execute(_SCHEMA_OF_FORMAT_2)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+
+def _format(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return found

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from kvproxy.provider import Changes, Compacted, Conflict, StoreError, Transaction, Tree
+from kvproxy.provider import (
+    ANNOUNCEMENT_SECONDS,
+    Changes,
+    Compacted,
+    Conflict,
+    StoreError,
+    Transaction,
+    Tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -346,6 +354,57 @@ async def test_a_writer_killed_in_a_transaction_leaves_no_trace(
         assert len(tree.values) == count
         assert len(set(tree.values.values())) == 1, "half a transaction was kept"
         await within(store.write(Transaction(put={"u": b"%d" % round_number})), 10.0)
+
+
+async def until(store: Store, start: Tree, wanted: Mapping[str, bytes]) -> None:
+    """Follow a watch until it has told of exactly the keys ``wanted``."""
+    held: Mapping[str, bytes] = start.values
+    if held == wanted:
+        return
+    async for found in store.watch("t", start.version):
+        held = applied(held, found)
+        if held == wanted:
+            return
+
+
+async def test_an_announced_key_is_a_key_like_any_other(open_store: OpenStore) -> None:
+    announcer, store = open_store(), open_store()
+    start = await store.read("t")
+    await announcer.announce("t/nodes/one", b"1")
+    first = await store.read("t")
+    assert first.values == {"t/nodes/one": b"1"}
+    assert first.version > start.version
+    await within(until(store, start, first.values))
+    await announcer.announce("t/nodes/one", b"2")
+    await announcer.announce("t/nodes/two", b"3")
+    await within(until(store, first, {"t/nodes/one": b"2", "t/nodes/two": b"3"}))
+    await store.write(Transaction(expect={"t/nodes/one": b"2"}, put={"t/other": b"4"}))
+    before = await store.read("t")
+    await announcer.close()
+    await within(until(store, before, {"t/other": b"4"}))
+
+
+async def test_an_announced_key_goes_with_its_process(
+    open_store: OpenStore, start_writer: StartWriter
+) -> None:
+    store, announcer = open_store(), open_store()
+    start = await store.read("t")
+    await announcer.announce("t/lives", b"1")
+    lives = {"t/lives": b"1"}
+    process = start_writer("announce", "t/dies", "2")
+    await within(until(store, start, {**lives, "t/dies": b"2"}))
+    both = await store.read("t")
+    assert both.values == {**lives, "t/dies": b"2"}
+    process.kill()
+    killed_at = asyncio.get_running_loop().time()
+    await within(until(store, both, lives), ANNOUNCEMENT_SECONDS + 1.0)
+    one = await store.read("t")
+    assert one.values == lives
+    # The other client lives, so its key does, for longer than it would without it.
+    elapsed = asyncio.get_running_loop().time() - killed_at
+    with pytest.raises(TimeoutError):
+        await within(until(store, one, {}), ANNOUNCEMENT_SECONDS + 1.0 - elapsed)
+    assert (await store.read("t")).values == lives
 
 
 async def test_a_value_of_the_largest_size_is_kept(store: Store, harness: StoreHarness) -> None:

@@ -84,11 +84,18 @@ async def generations(store: Store, prefix: str, count: str) -> None:
         await store.write(Transaction(put=put))
 
 
+async def announce(store: Store, key: str, value: str) -> None:
+    """Announce a key and live on."""
+    await store.announce(key, value.encode())
+    await asyncio.Event().wait()
+
+
 _JOBS: dict[str, Callable[..., Awaitable[None]]] = {
     "pairs": pairs,
     "unique": unique,
     "increments": increments,
     "generations": generations,
+    "announce": announce,
 }
 
 

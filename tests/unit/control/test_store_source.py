@@ -79,6 +79,9 @@ class TroubledStore:
         self._check()
         return await self._store.probe()
 
+    async def announce(self, key: str, value: bytes) -> None:
+        await self._store.announce(key, value)
+
     async def close(self) -> None:
         await self._store.close()
 

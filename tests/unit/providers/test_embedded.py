@@ -291,6 +291,34 @@ async def test_memory_of_deletions_is_bounded(tmp_path: Path) -> None:
     connection.close()
 
 
+async def test_a_file_of_the_format_without_announcements_is_brought_up_to_date(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.db"
+    await _make_store(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE announcements")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    store = EmbeddedStore(path)
+    assert (await store.read("")).values == {"a": b"1"}
+    await store.announce("b", b"2")
+    assert (await store.read("")).values == {"a": b"1", "b": b"2"}
+    await store.close()
+
+
+async def test_announcing_does_not_make_a_deleted_file_again(
+    tmp_path: Path, open_store: Callable[[], EmbeddedStore]
+) -> None:
+    store = open_store()
+    await store.announce("a", b"1")
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(StoreError, match="has been deleted"):
+        await store.announce("a", b"2")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("given", ["path", "state-directory"])
 async def test_the_settings_say_where_the_file_is(tmp_path: Path, given: str) -> None:
     expected = tmp_path / ("given.db" if given == "path" else "state/kvproxy.db")
