@@ -36,6 +36,10 @@ class Compacted(StoreError):  # noqa: N818 - an outcome, not a fault
     """A watch cannot start at the version asked for; read the tree again."""
 
 
+class TooLarge(StoreError):  # noqa: N818 - an outcome, not a fault
+    """More than the store takes at once: a value, or a transaction; nothing was written."""
+
+
 class Tree(Struct, frozen=True):
     """Every key under a prefix at one version of the store: one consistent read.
 
@@ -95,7 +99,7 @@ class Store(Protocol):
         ...
 
     async def write(self, transaction: Transaction) -> int:
-        """Write all or nothing and return the version; raises `Conflict`."""
+        """Write all or nothing and return the version; raises `Conflict` and `TooLarge`."""
         ...
 
     async def probe(self) -> int:

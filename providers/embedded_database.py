@@ -29,6 +29,7 @@ from kvproxy.provider import (
     Compacted,
     Conflict,
     StoreError,
+    TooLarge,
     Transaction,
     Tree,
 )
@@ -368,7 +369,7 @@ def _check(transaction: Transaction) -> None:
             )
     for key, value in transaction.put.items():
         if len(value) > MAXIMUM_VALUE_BYTES:
-            raise StoreError(
+            raise TooLarge(
                 f"the value of key `{key}` has {len(value):,} bytes; "
                 f"at most {MAXIMUM_VALUE_BYTES:,} are allowed"
             )

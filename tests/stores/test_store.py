@@ -14,6 +14,7 @@ from kvproxy.provider import (
     Compacted,
     Conflict,
     StoreError,
+    TooLarge,
     Transaction,
     Tree,
 )
@@ -420,7 +421,7 @@ async def test_a_value_that_is_too_large_is_refused_by_name(
     store: Store, harness: StoreHarness
 ) -> None:
     await put(store, small=b"1")
-    with pytest.raises(StoreError, match="t/large"):
+    with pytest.raises(TooLarge, match="t/large"):
         await put(store, small=b"2", large=bytes(harness.maximum_value_bytes + 1))
     assert (await store.read("t")).values == {"t/small": b"1"}
 
