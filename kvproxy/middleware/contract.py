@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from kvproxy.http.flags import FORWARDED
 from kvproxy.http.head import canonical_name, with_lines, without
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ class Request:
     path as spelled and the query) both after the modifiers of the frontend. ``headers``: values by
     lower-case name as received, without ``Host``; change them with `set` and `remove` only.
     ``head``: the outgoing head, to which the forwarded headers and ``Host`` are still to be added.
+    ``forwarded``: FORWARDED when a middleware has set one of the forwarded headers, which then
+    counts as if the client had sent it.
     """
 
-    __slots__ = ("client", "head", "headers", "host", "method", "path", "uri")
+    __slots__ = ("client", "forwarded", "head", "headers", "host", "method", "path", "uri")
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class Request:
         self.uri = uri
         self.headers = headers
         self.head = head
+        self.forwarded = 0
 
     def first(self, name: bytes) -> bytes:
         """Return the first value of a header (name in lower case), empty when there is none."""
@@ -92,6 +96,9 @@ class Request:
         for alias in [each for each in self.headers if each.replace(b"_", b"-") == name]:
             self.remove(alias)
         self.headers[name] = [value]
+        if name.startswith(b"x-forwarded-") or name == b"x-real-ip":
+            self.forwarded = FORWARDED
+            return
         self.head = with_lines(self.head, b"%b: %b\r\n" % (canonical_name(name), value))
 
     def remove(self, name: bytes) -> None:

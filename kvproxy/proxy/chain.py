@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from kvproxy.balance.wrr import WeightedRoundRobin
+from kvproxy.proxy.stages import NO_STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from kvproxy.middleware.contract import Request
     from kvproxy.proxy.server import Server
+    from kvproxy.proxy.stages import Stages
     from kvproxy.rules.modifiers import Modifiers
+
+    Choose: TypeAlias = Callable[[Request], tuple[Server | None, bytes]]
 
 LATENCY_BOUNDS = (0.1, 0.3, 1.2, 5.0)
 """Upper bounds of the latency histogram, seconds (the default buckets of Traefik 1.7)."""
@@ -51,15 +56,18 @@ def balancer_signature(servers: Sequence[Server], weights: Sequence[int]) -> tup
 class Chain:
     """The compiled way of a request through one frontend on one entry point.
 
-    ``direct``: nothing but forwarding is to be done. ``single``: the only server, when there is
-    no choice.
+    ``direct``: nothing but forwarding is to be done. ``staged``: there are middlewares. ``single``:
+    the only server, when there is no choice. ``choose``, where set, chooses the server by the
+    request and returns it with the header lines that the answer gets.
     """
 
     __slots__ = (
         "attempts",
         "balancer",
+        "choose",
         "counters",
         "direct",
+        "limits",
         "modifiers",
         "name",
         "next_server",
@@ -67,6 +75,8 @@ class Chain:
         "pass_host",
         "priority",
         "single",
+        "staged",
+        "stages",
     )
 
     def __init__(
@@ -79,13 +89,21 @@ class Chain:
         priority: int,
         attempts: int,
         counters: list[float],
+        stages: Stages = NO_STAGES,
+        limits: Stages = NO_STAGES,
+        choose: Choose | None = None,
     ) -> None:
         """``priority``: of the frontend; ``attempts``: servers asked at most; ``counters``: the
-        backend's cells of this worker."""
+        backend's cells of this worker; ``stages``: middlewares that a request meets once;
+        ``limits``: those that it meets in each attempt."""
         self.name = name
         self.balancer = balancer
         self.modifiers = modifiers
-        self.direct = not modifiers
+        self.stages = stages
+        self.limits = limits
+        self.choose = choose
+        self.staged = bool(stages or limits or choose)
+        self.direct = not modifiers and not self.staged
         self.pass_host = pass_host
         self.priority = priority
         self.attempts = attempts
@@ -93,7 +111,8 @@ class Chain:
         self.next_server = balancer.next
         servers = balancer.servers
         weights = balancer.rotation.weights
-        self.single = servers[0] if len(servers) == 1 and weights[0] else None
+        only = len(servers) == 1 and weights[0] and choose is None
+        self.single = servers[0] if only else None
         # Specification section 7.1: no server is 503, all weights 0 is 500.
         self.no_server_status = 500 if servers else 503
 

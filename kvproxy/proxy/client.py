@@ -32,14 +32,16 @@ from kvproxy.http.scan import (
     send,
 )
 from kvproxy.proxy.chain import SECONDS_CELL
-from kvproxy.proxy.decision import Forwarding, RequestHead, decide
-from kvproxy.proxy.forwarded import ForwardedLines, client_address
-from kvproxy.proxy.server import DialError, Server
+from kvproxy.proxy.decision import RequestHead
+from kvproxy.proxy.dial import Dial
+from kvproxy.proxy.passage import begin
+from kvproxy.proxy.peer import Peer
 
 if TYPE_CHECKING:
     from kvproxy.proxy.chain import Chain
+    from kvproxy.proxy.exchange import Upstream
     from kvproxy.proxy.listener import Listener
-    from kvproxy.proxy.upstream import UpstreamConnection
+    from kvproxy.proxy.server import DialError, Server
 
 logger = logging.getLogger("kvproxy.proxy")
 
@@ -48,9 +50,6 @@ IDLE, READING_HEAD, ACTIVE, LINGERING, TUNNELLING = range(5)
 
 DIRECT_MASK = PLAIN_PATH | UPGRADE | FORWARDED | OPTIONS_STAR | EXPECT
 """A request with exactly PLAIN_PATH of these can take the direct way."""
-
-BODY_LIMIT = 262_144
-"""Bytes of a body that waits for its server before reading stops."""
 
 PIPELINE_LIMIT = 65_536
 """Bytes of following requests that wait for the present answer before reading stops."""
@@ -69,8 +68,12 @@ QUIET_SECONDS = 2.0
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client; serves its requests one after the other. Implements the exchange of
-    `upstream`."""
+    """One client; serves its requests one after the other and is the `Exchange` of each.
+
+    Takes answers in the joined form.
+    """
+
+    decodes = False
 
     __slots__ = (
         "_body",
@@ -84,17 +87,14 @@ class ClientConnection(asyncio.Protocol):
         "_forwarded",
         "_host",
         "_kept",
-        "_lines",
         "_listener",
-        "_pending",
-        "_pending_bytes",
+        "_peer",
         "_phase",
         "_plain_descriptor",
         "_prefix",
         "_reading_paused",
         "_response_status",
         "_started",
-        "_trusted",
         "_upstream",
         "_waiting",
         "_write",
@@ -119,9 +119,7 @@ class ClientConnection(asyncio.Protocol):
         self._body_left = 0
         self._chunks: ChunkedReader | None = None
         self._chain: Chain | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._pending: list[bytes] | None = None
-        self._pending_bytes = 0
+        self._upstream: Upstream | None = None
         self._prefix = b""
         self._host = b""
         self._forwarded = b""
@@ -146,12 +144,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.set_write_buffer_limits(0)
         self._plain_descriptor: int = transport.get_extra_info("socket").fileno() if plain else -1
         self._descriptor = self._plain_descriptor
-        address = client_address(transport.get_extra_info("peername"))
-        self._trusted = listener.trust.includes(address)
-        self._lines = ForwardedLines(
-            address.encode(), b"http" if plain else b"https", listener.server_name
-        )
-        self._forwarded = self._lines.plain(b"")
+        self._peer = Peer(listener, transport)
+        self._forwarded = self._peer.plain_lines(b"")
         self.deadline = listener.clock.now + listener.idle_seconds
         listener.connections.add(self)
 
@@ -166,10 +160,9 @@ class ClientConnection(asyncio.Protocol):
         upstream = self._upstream
         if self._phase == TUNNELLING and upstream is not None:
             # What the client said last is still delivered.
-            self._upstream = upstream.exchange = None
+            self._upstream = None
             upstream.close()
         self._phase = LINGERING
-        self._pending = None
         self._buffer = b""
         self._drop_upstream()
         self._cancel_expect()
@@ -194,10 +187,9 @@ class ClientConnection(asyncio.Protocol):
         elif self._phase == ACTIVE and not self._response_status:
             if self.sending and not self._reading_paused:
                 self._answer(text_answer(408), close=True)
+            elif self._upstream is not None:
+                self._upstream.time_out()
             else:
-                upstream = self._upstream
-                name = upstream.server.name if upstream is not None else ""
-                self._listener.failure(name, 504, "no answer in time")
                 self._answer(text_answer(504), close=True)
         elif self._phase == READING_HEAD:
             self.flags = 0
@@ -262,11 +254,13 @@ class ClientConnection(asyncio.Protocol):
             ):
                 if host != self._host:
                     self._host = host
-                    self._forwarded = self._lines.plain(host)
+                    self._forwarded = self._peer.plain_lines(host)
                 prefix = head + self._forwarded
             else:
                 decision = self._decide(data, head, host, target, end)
                 if decision is None:
+                    if self.sending and self._buffer:
+                        self._receive_rest()
                     return
                 chain, prefix = decision
             self._chain = chain
@@ -280,9 +274,7 @@ class ClientConnection(asyncio.Protocol):
                 upstream.exchange = self
                 # Kept for one safe retry, should the pooled connection turn out to be dead.
                 self._prefix = prefix
-                out = prefix + (
-                    server.host_line if not chain.pass_host else self._host_line(server)
-                )
+                out = prefix + (server.host_line if not chain.pass_host else self.host_line(server))
                 if upstream.descriptor >= 0:
                     sent = send(upstream.descriptor, out)
                     if sent is not None:
@@ -290,10 +282,9 @@ class ClientConnection(asyncio.Protocol):
                 else:
                     upstream.write(out)
             else:
-                self._start_dial(prefix, chain, server)
+                self._start_dial(prefix, server)
             if self.sending and self._buffer:
-                rest, self._buffer = self._buffer, b""
-                self._receive_body(rest)
+                self._receive_rest()
         except Exception:
             logger.exception("a request failed in the proxy")
             self._panic()
@@ -328,16 +319,44 @@ class ClientConnection(asyncio.Protocol):
             self._body = CHUNKED_BODY
             self._chunks = ChunkedReader()
 
-    def _host_line(self, server: Server) -> bytes:
-        """Return the client's ``Host`` and the end of the head; HTTP/1.0 clients may have sent
-        none."""
-        return b"Host: %b\r\n\r\n" % self._host if self._host else server.host_line
+    def _receive_rest(self) -> None:
+        """Take what came of the body together with the head."""
+        rest, self._buffer = self._buffer, b""
+        self._receive_body(rest)
 
-    def _start_dial(self, prefix: bytes, chain: Chain, server: Server) -> None:
+    def routed(self, chain: Chain) -> None:
+        """Let this chain count the answer."""
+        self._chain = chain
+
+    def host_line(self, server: Server) -> bytes:
+        """Return the ``Host`` line that ``server`` is sent, and the end of the head.
+
+        HTTP/1.0 clients may have sent none.
+        """
+        if self._chain is not None and self._chain.pass_host and self._host:
+            return b"Host: %b\r\n\r\n" % self._host
+        return server.host_line
+
+    def another_server(self, tries: int, error: DialError) -> Server | None:
+        """Return the server to be tried next (specification section 8.6)."""
+        chain, upstream = self._chain, self._upstream
+        if chain is None or tries >= chain.attempts:
+            return None
+        if upstream is not None and upstream.server is not None:
+            self._listener.failure(upstream.server.name, error.status, str(error))
+        return chain.next_server()
+
+    def connected(self, upstream: Upstream) -> None:
+        """Take the upstream of the request in progress."""
+        self._upstream = upstream
+        if self._write_paused:
+            upstream.pause_reading()
+
+    def _start_dial(self, prefix: bytes, server: Server) -> None:
         self._prefix = b""
-        self._pending = []
-        self._pending_bytes = 0
-        self._listener.start(self._dial(prefix, chain, server))
+        dial = Dial(self, server, prefix)
+        self.connected(dial)
+        self._listener.start(dial.run())
 
     def _no_head(self, data: bytes, result: int | None) -> None:
         """Wait for the rest of a head, or refuse what can never become one."""
@@ -362,62 +381,16 @@ class ClientConnection(asyncio.Protocol):
 
     def _decide(
         self, data: bytes, head: bytes, host: bytes, target: bytes, end: int
-    ) -> Forwarding | None:
-        """Decide what becomes of the request; None when it has been answered here."""
+    ) -> tuple[Chain, bytes] | None:
+        """Decide what becomes of the request; None when it is seen to already."""
         self._host = host
-        self._forwarded = self._lines.plain(host)
-        request = RequestHead(data[:end], head, host, target, self.flags)
-        decision = decide(self._listener, request, self._lines, self._trusted)
-        if isinstance(decision, Answer):
-            self._answer(decision)
-            return None
+        self._forwarded = self._peer.plain_lines(host)
         if self.flags & EXPECT:
             self._expect_timer = asyncio.get_running_loop().call_later(
                 EXPECT_SECONDS, self._continue
             )
-        return decision
-
-    async def _dial(self, prefix: bytes, chain: Chain, server: Server) -> None:
-        """Connect; an unforeseen error is answered like one in `data_received`."""
-        try:
-            await self._connect(prefix, chain, server)
-        except Exception:
-            logger.exception("a request failed in the proxy")
-            self._panic()
-
-    async def _connect(self, prefix: bytes, chain: Chain, server: Server) -> None:
-        """Open a connection to the server (or, with retry, to the next ones) and send the
-        request."""
-        attempts = chain.attempts
-        while True:
-            try:
-                if not server.accepts(bool(self.flags & UPGRADE)):
-                    raise DialError(500, f"the scheme `{server.scheme}` cannot carry this request")
-                upstream = await server.dial()
-                break
-            except DialError as error:
-                self._listener.failure(server.name, error.status, str(error))
-                if self._pending is None:
-                    return
-                attempts -= 1
-                following = chain.next_server() if attempts > 0 else None
-                if following is None:
-                    self._pending = None
-                    self._answer(text_answer(error.status))
-                    return
-                server = following
-        pending, self._pending = self._pending, None
-        if pending is None:
-            upstream.used_at = self.clock.now
-            server.release(upstream)
-            return
-        upstream.exchange = self
-        self._upstream = upstream
-        last = self._host_line(server) if chain.pass_host else server.host_line
-        upstream.send_request(b"".join([prefix, last, *pending]))
-        if self._write_paused:
-            upstream.pause_reading()
-        self._resume_reading()
+        request = RequestHead(data[:end], head, host, target, self.flags)
+        return begin(self, self._listener, self._peer, request)
 
     def _receive_more(self, data: bytes) -> None:
         """Take bytes that come while a request is in progress."""
@@ -459,11 +432,6 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._upstream is not None:
             self._upstream.send_request(data)
-        elif self._pending is not None:
-            self._pending.append(data)
-            self._pending_bytes += len(data)
-            if self._pending_bytes > BODY_LIMIT:
-                self._pause_reading()
 
     def _body_ended(self) -> None:
         self.sending = False
@@ -562,8 +530,10 @@ class ClientConnection(asyncio.Protocol):
         safe = self.flags & IDEMPOTENT and not self.flags & CHUNKED and not self._body
         if not prefix or not safe or self._phase != ACTIVE or self._response_status:
             return False
-        upstream, self._upstream = cast("UpstreamConnection", self._upstream), None
-        self._start_dial(prefix, cast("Chain", self._chain), upstream.server)
+        upstream = self._upstream
+        if upstream is None or upstream.server is None:
+            return False
+        self._start_dial(prefix, upstream.server)
         return True
 
     def switched(self, data: bytes) -> None:
@@ -642,8 +612,6 @@ class ClientConnection(asyncio.Protocol):
             return False
         if phase == ACTIVE and len(self._buffer) > PIPELINE_LIMIT:
             return False
-        if self._pending is not None and self._pending_bytes > BODY_LIMIT:
-            return False
         return self._upstream is None or self._upstream.writable
 
     def _resume_reading(self) -> None:
@@ -651,9 +619,17 @@ class ClientConnection(asyncio.Protocol):
             self._reading_paused = False
             self.transport.resume_reading()
 
-    def _answer(self, answer: Answer, *, close: bool = False) -> None:
+    def answer(self, answer: Answer) -> None:
         """Send an answer of the proxy's own and finish the request."""
-        self._pending = None
+        self._answer(answer)
+
+    def response_head(
+        self, head: bytes, status: int, kind: int, length: int, piece: bytes, ended: bool
+    ) -> None:
+        """Never called: this exchange does not ask for the split form."""
+        raise NotImplementedError
+
+    def _answer(self, answer: Answer, *, close: bool = False) -> None:
         self._drop_upstream()
         if close or self.sending:
             self.flags &= ~KEEP_ALIVE

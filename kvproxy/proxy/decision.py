@@ -14,22 +14,14 @@ from kvproxy.http.answer import (
     redirect_answer,
     text_answer,
 )
-from kvproxy.http.scan import ABSOLUTE, FORWARDED, OPTIONS_STAR, PLAIN_PATH, UPGRADE
+from kvproxy.http.scan import ABSOLUTE, OPTIONS_STAR, PLAIN_PATH, UPGRADE
 from kvproxy.http.target import canonical_target, request_uri
 from kvproxy.routing.redirect import redirect_location
 from kvproxy.routing.request import RequestView
 
 if TYPE_CHECKING:
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.forwarded import ForwardedLines
     from kvproxy.proxy.listener import Listener
-
-
-class Forwarding(NamedTuple):
-    """The request is forwarded: by which chain, and its outgoing head up to ``Host``."""
-
-    chain: Chain
-    prefix: bytes
 
 
 class RequestHead(NamedTuple):
@@ -42,56 +34,90 @@ class RequestHead(NamedTuple):
     flags: int
 
 
-def decide(
-    listener: Listener, request: RequestHead, lines: ForwardedLines, trusted: bool
-) -> Forwarding | Answer:
-    """Find the frontend, apply its modifiers, merge forwarded headers.
+class Asked(NamedTuple):
+    """A request whose target is understood.
 
-    ``lines`` are the client's; ``trusted``: whether its forwarded headers are believed.
+    ``view``: what rules see; ``raw_path``: the path as spelled where that matters; ``uri``: what
+    a server is asked for; ``head``: the outgoing head with that URI.
     """
-    flags, host, target = request.flags, request.host, request.target
+
+    view: RequestView
+    raw_path: bytes
+    uri: bytes
+    head: bytes
+    flags: int
+
+
+class Forwarding(NamedTuple):
+    """The request is forwarded: by which chain, and what the modifiers of its rule left.
+
+    ``added``: header lines that come behind the forwarded ones.
+    """
+
+    chain: Chain
+    path: bytes
+    uri: bytes
+    head: bytes
+    added: bytes
+
+
+def understand(listener: Listener, request: RequestHead) -> Asked | Answer:
+    """Read the target; the answer is that of the proxy itself (internal paths, bad targets)."""
+    flags, target = request.flags, request.target
     if flags & OPTIONS_STAR:
         return Answer(200)
     uri = target
     path, _, query = target.partition(b"?")
-    canonical = None
+    raw_path = b""
     if not flags & PLAIN_PATH:
         canonical = canonical_target(target, listener.allow_unsafe_paths)
         if canonical is None:
             return text_answer(400)
         path, query, uri = canonical.path, canonical.query[1:], canonical.uri
-    method = request.outgoing[: request.outgoing.index(b" ")]
+        raw_path = canonical.raw_path
+    head = request.outgoing
+    method = head[: head.index(b" ")]
     internal = listener.internal.get(path)
     if internal is not None and method in (b"GET", b"HEAD"):
         status, body = internal()
         return Answer(status, body, (PLAIN_TEXT,))
+    view = RequestView(method, request.host, path, query, request.received)
+    return Asked(view, raw_path, uri, with_uri(head, target, uri), flags)
 
-    view = RequestView(method, host, path, query, request.received)
+
+def route(listener: Listener, asked: Asked) -> Forwarding | Answer:
+    """Find the frontend and apply its modifiers."""
+    view = asked.view
     found = listener.index.find(view)
     if found is None:
         return text_answer(404)
     if found.redirect:
-        authority = host if flags & ABSOLUTE else b""
-        return redirect_answer(redirect_location(view, authority), method)
-    if flags & UPGRADE and not valid_handshake(view):
+        authority = view.host if asked.flags & ABSOLUTE else b""
+        return redirect_answer(redirect_location(view, authority), view.method)
+    if asked.flags & UPGRADE and not valid_handshake(view):
         return BAD_HANDSHAKE
-
     chain = found.payload
-    forwarded = lines.plain(host)
-    if flags & FORWARDED:
-        forwarded = lines.merged(host, view.headers, trusted)
-    if chain.modifiers:
-        canonical = canonical or canonical_target(target, listener.allow_unsafe_paths)
-        modified = chain.modifiers.apply(path, canonical.raw_path if canonical else b"")
-        if modified is None:
-            return text_answer(404)
-        uri = request_uri(modified.path, modified.raw_path, b"?" + query if query else b"")
-        forwarded += b"".join([b"%b: %b\r\n" % header for header in modified.headers])
-    head = request.outgoing
-    if uri != target:
-        start = len(method) + 1
-        head = head[:start] + uri + head[start + len(target) :]
-    return Forwarding(chain, head + forwarded)
+    if not chain.modifiers:
+        return Forwarding(chain, view.path, asked.uri, asked.head, b"")
+    raw_path = asked.raw_path
+    if asked.flags & PLAIN_PATH:
+        canonical = canonical_target(asked.uri, listener.allow_unsafe_paths)
+        raw_path = canonical.raw_path if canonical else b""
+    modified = chain.modifiers.apply(view.path, raw_path)
+    if modified is None:
+        return text_answer(404)
+    query = b"?" + view.query if view.query else b""
+    uri = request_uri(modified.path, modified.raw_path, query)
+    added = b"".join([b"%b: %b\r\n" % header for header in modified.headers])
+    return Forwarding(chain, modified.path, uri, with_uri(asked.head, asked.uri, uri), added)
+
+
+def with_uri(head: bytes, old: bytes, new: bytes) -> bytes:
+    """Return the head with another target in its request line."""
+    if new == old:
+        return head
+    start = head.index(b" ") + 1
+    return head[:start] + new + head[start + len(old) :]
 
 
 def valid_handshake(view: RequestView) -> bool:

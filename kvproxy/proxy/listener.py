@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kvproxy.http.scan import KEEP_ALIVE
 from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.forwarded import Trust
+from kvproxy.proxy.stages import NO_STAGES, Stages
 from kvproxy.routing.index import RouteIndex
 from kvproxy.rules.matchers import canonical_host
 
@@ -61,8 +62,8 @@ class Listener:
 
     ``direct``: by host, as clients usually spell it, the chain that takes every plain request of
     the host unless a frontend without host has a priority as high (``floating_priority``). It says
-    nothing that ``index`` does not say; it says it in one look-up. ``kept_flags`` masks the facts
-    of each request: a drain takes KEEP_ALIVE away.
+    nothing that ``index`` does not say; it says it in one look-up. ``stages``: the middlewares of
+    the entry point. ``kept_flags`` masks the facts of each request: a drain takes KEEP_ALIVE away.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Listener:
         self.floating_priority = -1
         self.kept_flags = ALL_FLAGS
         self.internal: dict[bytes, Internal] = {}
+        self.stages: Stages = NO_STAGES
         self.connections: set[ClientConnection] = set()
         self.statuses = [0] * 6
         self._servers: list[tuple[int, socket.socket, asyncio.Server]] = []
@@ -107,8 +109,10 @@ class Listener:
     def install(self, index: RouteIndex[Chain], changed: Iterable[bytes]) -> None:
         """Make ``index`` the present one; ``changed`` are the literal hosts whose routes differ."""
         self.index = index
-        # The proxy's own paths come before every frontend: no request may take the direct way then.
-        self.floating_priority = sys.maxsize if self.internal else index.floating_priority
+        # The proxy's own paths and the entry point's middlewares come before every frontend: no
+        # request may take the direct way then.
+        guarded = self.internal or self.stages
+        self.floating_priority = sys.maxsize if guarded else index.floating_priority
         for host in changed:
             bucket = index.hosts.get(host)
             only = None if bucket is None else bucket.only

@@ -1,15 +1,10 @@
-"""The connection to a server: sends one request at a time, relays its answer, goes back to the
-pool.
-
-It serves an *exchange*, the request in progress of a client: an HTTP/1.1 client connection today.
-The exchange is told ``response_whole``, or ``response_started``, ``response_data`` and
-``response_ended``, or ``response_failed``.
-"""
+"""The connection to an HTTP/1.1 server: sends one request at a time, relays its answer, goes back
+to the pool."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from kvproxy.http.chunked import ChunkedError, ChunkedReader
 from kvproxy.http.scan import (
@@ -19,13 +14,14 @@ from kvproxy.http.scan import (
     INFORMATIONAL,
     KEEP_ALIVE,
     LENGTH,
+    SPLIT,
     SWITCHING,
     scan_response,
     send,
 )
 
 if TYPE_CHECKING:
-    from kvproxy.proxy.clock import Clock
+    from kvproxy.proxy.exchange import Exchange
     from kvproxy.proxy.server import Server
 
 MAXIMUM_INFORMATIONAL = 32
@@ -42,48 +38,8 @@ TUNNEL = 100
 """Value of ``body`` after a 101: bytes flow until one side closes."""
 
 
-class Exchange(Protocol):
-    """What a connection to a server needs of the request that it serves.
-
-    ``flags`` are those of the head scan; KEEP_ALIVE is not set while the request is still being
-    sent.
-    """
-
-    flags: int
-    sending: bool
-    clock: Clock
-
-    def response_whole(self, data: bytes) -> None:
-        """Take a complete answer; the server's connection is free again."""
-
-    def response_informational(self, data: bytes, status: int) -> None:
-        """Take a 1xx answer that precedes the final one."""
-
-    def response_started(self, data: bytes, status: int) -> None:
-        """Take the head of an answer and the body bytes that came with it."""
-
-    def response_data(self, data: bytes) -> None:
-        """Take more of the body."""
-
-    def response_ended(self) -> None:
-        """Take note that the answer is complete."""
-
-    def response_failed(self, status: int, reason: str) -> None:
-        """Take note that no (further) answer will come; ``status`` tells the client if it can
-        still be told."""
-
-    def response_stale(self) -> bool:
-        """Tell whether the request, which was never answered, is tried again by the exchange."""
-
-    def switched(self, data: bytes) -> None:
-        """Take the head of a 101; from now on bytes flow both ways."""
-
-    def server_writable(self, writable: bool) -> None:
-        """Take note that the server's connection can or cannot take more of the request."""
-
-
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to a server.
+    """One connection to a server; the `Upstream` of the exchange that it serves.
 
     ``descriptor`` is that of the socket while nothing is queued on it and it is not TLS, else -1:
     only then may bytes be sent past the transport.
@@ -151,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close after everything queued is written, or after a while that it was not."""
+        self.exchange = None
         transport = self.transport
         if not transport.is_closing():
             transport.close()
@@ -161,6 +118,12 @@ class UpstreamConnection(asyncio.Protocol):
         """Close at once."""
         self.exchange = None
         self.transport.abort()
+
+    def time_out(self) -> None:
+        """Give up a server that does not answer."""
+        exchange = self.exchange
+        if exchange is not None:
+            self._fail(exchange, 504, "no answer in time")
 
     def pause_reading(self) -> None:
         """Stop reading: the client does not take more."""
@@ -241,12 +204,14 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._reusable = bool(reuse)
         self._remaining = remaining
-        if kind == LENGTH and remaining:
+        if exchange.flags & SPLIT:
+            self._receive_split(exchange, out, kind, status, data[end:])
+        elif kind == LENGTH and remaining:
             self._body = LENGTH
             exchange.response_started(out, status)
         elif kind == CHUNKED_BODY:
             self._body = CHUNKED_BODY
-            self._chunks = ChunkedReader(decode=bool(exchange.flags & HTTP10))
+            self._chunks = ChunkedReader(decode=decodes(exchange))
             exchange.response_started(out, status)
             if len(data) > end and self.exchange is exchange:
                 self._receive_body(exchange, data[end:])
@@ -258,6 +223,40 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.response_started(out, status)
             if self.exchange is exchange:
                 self._end(exchange)
+
+    def _receive_split(
+        self, exchange: Exchange, head: bytes, kind: int, status: int, data: bytes
+    ) -> None:
+        """Hand over head, framing and what came of the body; ``data``: all behind the head."""
+        length = self._remaining
+        ended = False
+        if kind == LENGTH:
+            ended = len(data) >= length
+            if len(data) > length:
+                data = data[:length]
+                self._reusable = False
+            self._remaining = length - len(data)
+            self._body = LENGTH
+        elif kind == CHUNKED_BODY:
+            self._body = CHUNKED_BODY
+            self._chunks = chunks = ChunkedReader(decode=decodes(exchange))
+            try:
+                data, rest = chunks.feed(data)
+            except ChunkedError as error:
+                self._fail(exchange, 502, f"chunked body: {error}")
+                return
+            ended = chunks.finished
+            if rest:
+                self._reusable = False
+        elif kind == CLOSE:
+            self._body = CLOSE
+            exchange.flags &= ~KEEP_ALIVE
+        else:
+            data = b""
+            ended = True
+        if ended:
+            self._release(exchange)
+        exchange.response_head(head, status, kind, length, data, ended)
 
     def _receive_body(self, exchange: Exchange, data: bytes) -> None:
         body = self._body
@@ -289,7 +288,12 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.response_data(data)
 
     def _end(self, exchange: Exchange) -> None:
-        """Finish the answer; keep the connection when both sides said all they had to say."""
+        """Finish the answer."""
+        self._release(exchange)
+        exchange.response_ended()
+
+    def _release(self, exchange: Exchange) -> None:
+        """Leave the exchange; keep the connection when both sides said all they had to say."""
         self.exchange = None
         self._body = 0
         self._chunks = None
@@ -301,7 +305,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.server.release(self)
         else:
             self.close()
-        exchange.response_ended()
 
     def _fail(self, exchange: Exchange, status: int, reason: str) -> None:
         self.abort()
@@ -351,3 +354,8 @@ class UpstreamConnection(asyncio.Protocol):
             and not self._buffer
             and exchange.flags < INFORMATIONAL_UNIT
         )
+
+
+def decodes(exchange: Exchange) -> bool:
+    """Tell whether a chunked body goes to the exchange without its framing."""
+    return exchange.decodes or bool(exchange.flags & HTTP10)

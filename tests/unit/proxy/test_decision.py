@@ -9,11 +9,9 @@ import pytest
 
 from kvproxy.http.answer import BAD_HANDSHAKE, PLAIN_TEXT, Answer, text_answer
 from kvproxy.http.scan import scan_request
-from kvproxy.proxy.decision import Forwarding, RequestHead, decide
-from kvproxy.proxy.forwarded import ForwardedLines
+from kvproxy.proxy.decision import Asked, Forwarding, RequestHead, route, understand
 from tests.unit.proxy.worlds import World, backend, frontend, whole
 
-LINES = ForwardedLines(b"192.0.2.9", b"http", b"edge")
 RULES = {
     "plain": "Host:plain",
     "added": "Host:added;AddPrefix:/v1",
@@ -25,7 +23,7 @@ RULES = {
 }
 
 
-def decided(request: bytes, *, trusted: bool = False, **settings: Any) -> Any:
+def decided(request: bytes, **settings: Any) -> Any:
     """Return the decision on a request, in front of one frontend of each kind."""
     world = World(**settings)
     listener = world.listeners["http"]
@@ -35,7 +33,8 @@ def decided(request: bytes, *, trusted: bool = False, **settings: Any) -> Any:
     result = scan_request(request, 65536, 128)
     assert isinstance(result, tuple), result
     head, host, target, flags, _, end = result
-    return decide(listener, RequestHead(request[:end], head, host, target, flags), LINES, trusted)
+    asked = understand(listener, RequestHead(request[:end], head, host, target, flags))
+    return route(listener, asked) if isinstance(asked, Asked) else asked
 
 
 def get(target: str, host: str, *lines: str, method: str = "GET") -> bytes:
@@ -64,35 +63,22 @@ def test_target_that_is_sent(target: str, host: str, sent: bytes) -> None:
     decision = decided(get(target, host))
     assert isinstance(decision, Forwarding)
     assert decision.chain.name == host
-    assert decision.prefix.startswith(b"GET %b HTTP/1.1\r\n" % sent)
+    assert decision.head.startswith(b"GET %b HTTP/1.1\r\n" % sent)
+    assert decision.uri == sent
 
 
 def lines_of(decision: Any) -> dict[bytes, list[bytes]]:
     assert isinstance(decision, Forwarding)
     lines: dict[bytes, list[bytes]] = {}
-    for line in decision.prefix.split(b"\r\n")[1:-1]:
+    for line in (decision.head + decision.added).split(b"\r\n")[1:-1]:
         name, _, value = line.partition(b": ")
         lines.setdefault(name.lower(), []).append(value)
     return lines
 
 
-def test_head_goes_on_with_forwarded_lines_and_lacks_host() -> None:
-    lines = lines_of(decided(get("/%41", "plain", "Accept: */*", "Connection: X-Real-Ip")))
-    assert lines[b"accept"] == [b"*/*"]
-    assert lines[b"x-real-ip"] == [b"192.0.2.9"]
-    assert lines[b"x-forwarded-host"] == [b"plain"]
-    assert b"host" not in lines
-    assert b"connection" not in lines
-
-
-@pytest.mark.parametrize(
-    ("trusted", "expected"), [(False, b"192.0.2.9"), (True, b"198.51.100.1, 192.0.2.9")]
-)
-def test_forwarded_lines_of_the_client(trusted: bool, expected: bytes) -> None:
-    request = get("/", "added", "X-Forwarded-For: 198.51.100.1", "X-Forwarded-Uri: /x")
-    lines = lines_of(decided(request, trusted=trusted))
-    assert lines[b"x-forwarded-for"] == [expected]
-    assert lines.get(b"x-forwarded-uri") == ([b"/x"] if trusted else None)
+def test_head_goes_on_without_host_and_forwarded_lines() -> None:
+    request = get("/%41", "plain", "Accept: */*", "Connection: close", "X-Real-Ip: 192.0.2.1")
+    assert lines_of(decided(request)) == {b"accept": [b"*/*"]}
 
 
 def test_modifiers_add_their_lines_once() -> None:
@@ -130,7 +116,7 @@ def test_posted_ping_belongs_to_the_frontends() -> None:
 
 def test_unsafe_paths_pass_when_allowed() -> None:
     decision = decided(get("/a%2fb/../c", "plain"), allow_unsafe_paths=True)
-    assert decision.prefix.startswith(b"GET /a%2fb/../c HTTP/1.1\r\n")
+    assert decision.head.startswith(b"GET /a%2fb/../c HTTP/1.1\r\n")
 
 
 REDIRECTS = [

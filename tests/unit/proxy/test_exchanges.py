@@ -15,23 +15,31 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kvproxy.http import head as heads
+from kvproxy.http.answer import text_answer
+from kvproxy.middleware.contract import Middleware
+from kvproxy.middleware.contract import Request as MiddlewareRequest
 from kvproxy.model.dynamic import Backend, Frontend, Route
 from kvproxy.model.dynamic import Server as ConfiguredServer
 from kvproxy.model.messages import Apply, BackendEntry, FrontendEntry
 from kvproxy.model.static import EntryPoint, Retry, StaticConfiguration
-from kvproxy.proxy import client, upstream
-from kvproxy.proxy.chain import SECONDS_CELL
+from kvproxy.proxy import client, dial, passage, plan, upstream
+from kvproxy.proxy.chain import SECONDS_CELL, Chain
 from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.clock import Clock
 from kvproxy.proxy.listener import Listener
 from kvproxy.proxy.plan import Plan
 from kvproxy.proxy.server import DialError, Server
+from kvproxy.proxy.stages import Stages
 from kvproxy.proxy.transport import TransportSettings
 from kvproxy.proxy.upstream import UpstreamConnection
 from tests.unit.proxy.wires import FakeTransport, Wires
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kvproxy.http.answer import Answer
+    from kvproxy.middleware.contract import Outcome
 
 SEEDS = int(os.environ.get("KVPROXY_STORIES", "150"))
 STEPS = 250
@@ -41,7 +49,7 @@ LARGE = 3000
 QUEUED = LIMIT + 4 * PIECE
 """What may wait in a transport: a body that waited for its connection, a head, a read."""
 
-OWN_STATUSES = {400, 404, 408, 500, 502, 504}
+OWN_STATUSES = {400, 403, 404, 408, 429, 500, 502, 504}
 KINDS = (
     *("length", "length", "length", "chunked", "close", "204", "hints", "continue"),
     *("malformed", "silent", "cut", "cut-chunked", "early", "extra", "flood", "odd"),
@@ -55,7 +63,9 @@ class Request:
         self.marker = b"<%d>" % number
         self.kind = random.choice(KINDS)
         self.method = random.choice((b"GET", b"GET", b"GET", b"HEAD", b"POST", b"POST"))
-        self.host = random.choice((b"direct", b"direct", b"direct", b"modified", b"nobody", b"two"))
+        self.host = random.choice(
+            (b"direct", b"direct", b"direct", b"modified", b"nobody", b"two", b"staged", b"staged")
+        )
         self.version = b"1.0" if random.random() < 0.05 else b"1.1"
         self.close = random.random() < 0.05
         self.asks = 0
@@ -82,6 +92,45 @@ class Request:
         self.bytes = b"\r\n".join(lines) + b"\r\n\r\n" + sent
         self.body = body
         self.answer_body = self.marker * random.choice((1, 3, LARGE // 4))
+
+
+class Guard(Middleware):
+    """A middleware that does everything a middleware can do, by chance; it counts who is inside."""
+
+    def __init__(self, story: Story, refusal: int, *, waits: bool) -> None:
+        self.story = story
+        self.refusal = refusal
+        self.waits = waits
+        self.inside = 0
+
+    def request(self, request: MiddlewareRequest) -> Outcome:
+        chance = self.story.random.random()
+        if chance < 0.1:
+            return text_answer(self.refusal)
+        if self.waits and chance < 0.5:
+            return self.later(text_answer(self.refusal) if chance < 0.15 else None)
+        self.inside += 1
+        request.set(b"guard", b"passed")
+        return None
+
+    async def later(self, answer: Answer | None) -> Answer | None:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.story.dialling.append(gate)
+        await gate
+        if answer is None:
+            self.inside += 1
+        return answer
+
+    def response(self, request: MiddlewareRequest, head: bytes, status: int) -> bytes:
+        assert status >= 200
+        assert b"\r\nMarker: " in head
+        return heads.with_lines(head, b"Guarded: %d\r\n" % self.refusal)
+
+    def finished(self, request: MiddlewareRequest, status: int, seconds: float) -> None:
+        self.inside -= 1
+        assert self.inside >= 0, "a request has ended twice"
+        assert status >= 100
+        assert seconds >= 0
 
 
 class Peer:
@@ -269,13 +318,21 @@ class Story:
         self.peers: list[Peer] = []
         self.askers: list[Asker] = []
         self.dialling: list[asyncio.Future[None]] = []
-        self.most_held = 0
+        self.guards = [Guard(self, 403, waits=True), Guard(self, 429, waits=False)]
         for module in (client, upstream):
             monkeypatch.setattr(module, "send", self.wires.send)
-        monkeypatch.setattr(client, "BODY_LIMIT", LIMIT)
+        monkeypatch.setattr(dial, "BODY_LIMIT", LIMIT)
+        monkeypatch.setattr(passage, "BODY_LIMIT", LIMIT)
         monkeypatch.setattr(client, "PIPELINE_LIMIT", LIMIT)
         monkeypatch.setattr(client, "EXPECT_SECONDS", self.random.choice((0.0, 1000.0)))
         monkeypatch.setattr(Server, "dial", self._dial_of())
+        monkeypatch.setattr(plan, "Chain", self._chain)
+
+    def _chain(self, name: str, *arguments: Any, **options: Any) -> Chain:
+        """Make a chain, with guards for the frontend `staged`."""
+        if name == "staged":
+            options |= {"stages": Stages(self.guards[:1]), "limits": Stages(self.guards[1:])}
+        return Chain(name, *arguments, **options)
 
     def _dial_of(self) -> Any:
         async def dial(server: Server) -> UpstreamConnection:
@@ -377,7 +434,8 @@ class Story:
                 assert transport.reading, "an idle connection would not notice its end"
                 assert not transport.closing
                 assert connection.exchange is None
-        counters = [plan.counters for plan in self.plan.backends.values()]
+        assert [guard.inside for guard in self.guards] == [0, 0], "a middleware was not told"
+        counters = [backend.counters for backend in self.plan.backends.values()]
         assert all(cell >= 0 for cells in counters for cell in cells)
         counted = sum(sum(cells[:SECONDS_CELL]) for cells in counters) + sum(self.listener.statuses)
         answered = sum(asker.answered for asker in self.askers)
@@ -391,6 +449,7 @@ def _configuration() -> Apply:
         "direct": ("Host:direct", "one"),
         "modified": ("Host:modified;AddPrefix:/v1", "one"),
         "two": ("Host:two", "pair"),
+        "staged": ("Host:staged", "pair"),
     }
     servers = {"one": ("http://one",), "pair": ("http://p1", "http://p2")}
     return Apply(
@@ -431,6 +490,7 @@ def _check_answers(asker: Asker) -> None:
         status, fields, body, end = answer
         if status in (200, 204, 799):
             assert fields[b"marker"] == request.marker, "an answer of another request"
+            assert fields.get(b"guarded") == (b"403" if request.host == b"staged" else None)
             if status != 204 and request.method != b"HEAD":
                 whole = body == request.answer_body
                 assert whole or (ended and request.answer_body.startswith(body))

@@ -1,0 +1,463 @@
+"""A request on its way through the middlewares of its entry point and its frontend.
+
+Only requests that meet a middleware have a passage; all others go from client to server directly
+(`kvproxy.proxy.client`). A passage is the upstream of the client's exchange and the exchange of the
+server's connection, so neither of them knows that anything stands between.
+
+The way: stages of the entry point, route, stages of the frontend; then for each attempt the limits,
+the choice of a server, a connection. An answer goes back through the stages; at the end, whatever
+it was, everything that let the request pass is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from kvproxy.http.answer import Answer, text_answer
+from kvproxy.http.scan import CHUNKED, IDEMPOTENT, SPLIT
+from kvproxy.middleware.contract import Request
+from kvproxy.proxy.decision import Forwarding, route, understand, with_uri
+from kvproxy.proxy.dial import BODY_LIMIT, Dial
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kvproxy.proxy.chain import Chain
+    from kvproxy.proxy.clock import Clock
+    from kvproxy.proxy.decision import Asked, RequestHead
+    from kvproxy.proxy.exchange import Exchange, Upstream
+    from kvproxy.proxy.listener import Listener
+    from kvproxy.proxy.peer import Peer
+    from kvproxy.proxy.server import DialError, Server
+    from kvproxy.proxy.stages import Finish, Stages
+
+logger = logging.getLogger("kvproxy.proxy")
+
+CLIENT_LEFT = 499
+"""What middlewares are told of a request whose client left before its answer began."""
+
+
+def begin(
+    exchange: Exchange, listener: Listener, peer: Peer, request: RequestHead
+) -> tuple[Chain, bytes] | None:
+    """Decide what becomes of a request that cannot take the direct way.
+
+    Returns the chain and the outgoing head without its ``Host`` line where nothing is to be done
+    but forwarding. None: the exchange has been given an answer, or a passage as its upstream.
+    """
+    asked = understand(listener, request)
+    if isinstance(asked, Answer):
+        exchange.answer(asked)
+        return None
+    if listener.stages:
+        Passage(exchange, listener, peer, asked).enter()
+        return None
+    forwarding = route(listener, asked)
+    if isinstance(forwarding, Answer):
+        exchange.answer(forwarding)
+        return None
+    if forwarding.chain.staged:
+        Passage(exchange, listener, peer, asked).follow(forwarding)
+        return None
+    lines = peer.lines(request.host, request.flags, asked.view.headers)
+    return forwarding.chain, forwarding.head + lines + forwarding.added
+
+
+class Passage:
+    """One request. `enter` or `follow` is called once; either may end the passage at once."""
+
+    __slots__ = (
+        "_added",
+        "_asked",
+        "_bodied",
+        "_chain",
+        "_cookie",
+        "_ended",
+        "_entered",
+        "_held",
+        "_held_bytes",
+        "_limits",
+        "_listener",
+        "_peer",
+        "_position",
+        "_prefix",
+        "_reading_paused",
+        "_request",
+        "_stages",
+        "_status",
+        "_then",
+        "_tries",
+        "_upstream",
+        "exchange",
+    )
+
+    def __init__(self, exchange: Exchange, listener: Listener, peer: Peer, asked: Asked) -> None:
+        """Take the place of the exchange's upstream."""
+        view = asked.view
+        self.exchange = exchange
+        self._listener = listener
+        self._peer = peer
+        self._asked = asked
+        self._request = Request(
+            peer,
+            method=view.method,
+            host=view.host,
+            path=view.path,
+            uri=asked.uri,
+            headers=view.headers,
+            head=asked.head,
+        )
+        self._added = b""
+        self._bodied = exchange.sending
+        self._chain: Chain | None = None
+        self._cookie = b""
+        self._ended = False
+        self._entered: list[tuple[Finish, float]] = []
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._limits: list[tuple[Finish, float]] = []
+        self._position = 0
+        self._prefix = b""
+        self._reading_paused = False
+        self._stages: Stages = listener.stages
+        self._status = 0
+        self._then: Callable[[], None] = self._route
+        self._tries = 0
+        self._upstream: Upstream | None = None
+        exchange.connected(self)
+
+    # The way in.
+
+    def enter(self) -> None:
+        """Begin with the stages of the entry point."""
+        self._advance()
+
+    def follow(self, forwarding: Forwarding) -> None:
+        """Begin, or go on, with the stages of the frontend."""
+        request, asked = self._request, self._asked
+        self._chain = chain = forwarding.chain
+        self._added = forwarding.added
+        request.path, request.uri = forwarding.path, forwarding.uri
+        request.head = with_uri(request.head, asked.uri, forwarding.uri)
+        self.exchange.routed(chain)
+        self._stages, self._position, self._then = chain.stages, 0, self._forward
+        self._advance()
+
+    def _route(self) -> None:
+        forwarding = route(self._listener, self._asked)
+        if isinstance(forwarding, Answer):
+            self._answer(forwarding)
+        else:
+            self.follow(forwarding)
+
+    def _advance(self) -> None:
+        """Pass the stages from the present one on."""
+        steps = self._stages.steps
+        for position in range(self._position, len(steps)):
+            ask, finish = steps[position]
+            outcome = None if ask is None else ask(self._request)
+            if isinstance(outcome, Answer):
+                self._answer(outcome)
+                return
+            if outcome is not None:
+                self._position = position + 1
+                self._listener.start(self._wait(outcome, finish))
+                return
+            if finish is not None:
+                self._entered.append((finish, monotonic()))
+        self._then()
+
+    async def _wait(self, outcome: Awaitable[Answer | None], finish: Finish | None) -> None:
+        try:
+            answer = await outcome
+            if self._ended:
+                return
+            if answer is not None:
+                self._answer(answer)
+                return
+            if finish is not None:
+                self._entered.append((finish, monotonic()))
+            self._advance()
+        except Exception:
+            logger.exception("a middleware failed")
+            if not self._ended:
+                self._answer(text_answer(500))
+
+    def _forward(self) -> None:
+        request = self._request
+        flags = self.exchange.flags
+        lines = self._peer.lines(request.host, flags | request.forwarded, request.headers)
+        self._prefix = request.head + lines + self._added
+        server = self._next_server()
+        if server is not None:
+            self._ask(server)
+
+    def _next_server(self) -> Server | None:
+        """Begin an attempt; None when it has ended in an answer of the proxy's own."""
+        chain = self._chain
+        assert chain is not None
+        while True:
+            self._tries += 1
+            refusal = self._take_limits(chain)
+            if refusal is None:
+                break
+            # A refusal by a limit is an attempt that failed (specification section 5.2).
+            if self._tries >= chain.attempts:
+                self._answer(refusal)
+                return None
+        server = chain.single
+        if server is None and chain.choose is not None:
+            server, self._cookie = chain.choose(self._request)
+        elif server is None:
+            server = chain.next_server()
+        if server is None:
+            self._answer(text_answer(chain.no_server_status))
+        return server
+
+    def _take_limits(self, chain: Chain) -> Answer | None:
+        for ask, finish in chain.limits.steps:
+            refusal = None if ask is None else ask(self._request)
+            if refusal is not None:
+                assert isinstance(refusal, Answer), "a limit answers at once"
+                self._end_attempt(refusal.status)
+                return refusal
+            if finish is not None:
+                self._limits.append((finish, monotonic()))
+        return None
+
+    def _ask(self, server: Server) -> None:
+        held, self._held, self._held_bytes = self._held, [], 0
+        if not server.idle:
+            self._dial(server, held)
+            return
+        upstream = server.idle.pop()
+        self._upstream = upstream
+        upstream.exchange = self
+        upstream.send_request(b"".join([self._prefix, self.host_line(server), *held]))
+        if self._reading_paused:
+            upstream.pause_reading()
+        self.exchange.server_writable(upstream.writable)
+
+    def _dial(self, server: Server, held: list[bytes]) -> None:
+        dial = Dial(self, server, self._prefix)
+        self._upstream = dial
+        for data in held:
+            dial.send_request(data)
+        if self._reading_paused:
+            dial.pause_reading()
+        self._listener.start(dial.run())
+
+    # What the exchange asks of its upstream.
+
+    @property
+    def server(self) -> Server | None:
+        """The server that is asked, None while there is none."""
+        return None if self._upstream is None else self._upstream.server
+
+    @property
+    def writable(self) -> bool:
+        """Whether more of the request may come."""
+        if self._upstream is not None:
+            return self._upstream.writable
+        return self._held_bytes <= BODY_LIMIT
+
+    def send_request(self, data: bytes) -> None:
+        """Pass body bytes on, or keep them until it is known where to."""
+        if self._upstream is not None:
+            self._upstream.send_request(data)
+            return
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if not self.writable:
+            self.exchange.server_writable(False)
+
+    def pause_reading(self) -> None:
+        """Bring no more of the answer for now."""
+        self._reading_paused = True
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Bring more of the answer."""
+        self._reading_paused = False
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def time_out(self) -> None:
+        """Give up what is waited for, a server or a middleware."""
+        if self._upstream is not None:
+            self._upstream.time_out()
+        else:
+            self.response_failed(504, "no answer in time")
+
+    def close(self) -> None:
+        """End after everything sent has been taken."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
+        self._end(self._status or CLIENT_LEFT)
+
+    def abort(self) -> None:
+        """End at once."""
+        self._end(self._status or CLIENT_LEFT)
+
+    # What the server's connection tells its exchange.
+
+    @property
+    def decodes(self) -> bool:
+        """Whether chunked bodies are wanted without their framing."""
+        return self.exchange.decodes
+
+    @property
+    def flags(self) -> int:
+        """The client's flags; heads are wanted open, for there may be lines to add."""
+        return self.exchange.flags | SPLIT
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self.exchange.flags = value & ~SPLIT | self.exchange.flags & SPLIT
+
+    @property
+    def sending(self) -> bool:
+        """Whether more of the request is to come."""
+        return self.exchange.sending
+
+    @property
+    def clock(self) -> Clock:
+        """The worker's clock."""
+        return self.exchange.clock
+
+    def routed(self, chain: Chain) -> None:
+        """Pass on which chain was found."""
+        self.exchange.routed(chain)
+
+    def host_line(self, server: Server) -> bytes:
+        """Return the ``Host`` line that this server is sent, and the end of the head."""
+        return self.exchange.host_line(server)
+
+    def another_server(self, tries: int, error: DialError) -> Server | None:
+        """Begin another attempt after a server could not be reached."""
+        chain = self._chain
+        assert chain is not None
+        if self._tries >= chain.attempts:
+            return None
+        if self.server is not None:
+            self._listener.failure(self.server.name, error.status, str(error))
+        self._end_attempt(error.status)
+        return self._next_server()
+
+    def connected(self, upstream: Upstream) -> None:
+        """Take the connection that was dialled."""
+        self._upstream = upstream
+
+    def answer(self, answer: Answer) -> None:
+        """Take an answer of the proxy's own."""
+        self._answer(answer)
+
+    def response_informational(self, data: bytes, status: int) -> None:
+        """Pass a 1xx answer on."""
+        self.exchange.response_informational(self._closed(data), status)
+
+    def response_head(
+        self, head: bytes, status: int, kind: int, length: int, piece: bytes, ended: bool
+    ) -> None:
+        """Take an answer back through the stages."""
+        exchange, chain = self.exchange, self._chain
+        assert chain is not None
+        self._status = status
+        for change in chain.stages.changes:
+            head = change(self._request, head, status)
+        for change in self._listener.stages.changes:
+            head = change(self._request, head, status)
+        head += self._cookie
+        if ended:
+            self._upstream = None
+            self._end(status)
+        if exchange.flags & SPLIT:
+            exchange.response_head(head, status, kind, length, piece, ended)
+        elif ended:
+            exchange.response_whole(head + b"\r\n" + piece)
+        else:
+            exchange.response_started(head + b"\r\n" + piece, status)
+
+    def response_whole(self, data: bytes) -> None:
+        """Never called: the flags ask for the split form."""
+        raise NotImplementedError
+
+    def response_started(self, data: bytes, status: int) -> None:
+        """Never called: the flags ask for the split form."""
+        raise NotImplementedError
+
+    def response_data(self, data: bytes) -> None:
+        """Pass more of the body on."""
+        self.exchange.response_data(data)
+
+    def response_ended(self) -> None:
+        """Pass on that the answer is complete."""
+        self._upstream = None
+        self._end(self._status)
+        self.exchange.response_ended()
+
+    def response_failed(self, status: int, reason: str) -> None:
+        """Make an answer of it, or break an answer that has begun."""
+        self._upstream = None
+        if self._status:
+            self._end(self._status)
+            self.exchange.response_failed(status, reason)
+        else:
+            self._answer(text_answer(status), reason)
+
+    def response_stale(self) -> bool:
+        """Ask the same server on a new connection, if that is safe (specification section 8.5)."""
+        upstream = self._upstream
+        flags = self.exchange.flags
+        safe = flags & IDEMPOTENT and not flags & CHUNKED and not self._bodied
+        if not safe or self._status or upstream is None or upstream.server is None:
+            return False
+        self._dial(upstream.server, [])
+        return True
+
+    def switched(self, data: bytes) -> None:
+        """Pass on that bytes flow both ways from now on."""
+        self._status = 101
+        self.exchange.switched(self._closed(data + self._cookie))
+
+    def server_writable(self, writable: bool) -> None:
+        """Pass on whether the server takes more of the request."""
+        self.exchange.server_writable(writable)
+
+    # The end.
+
+    def _closed(self, head: bytes) -> bytes:
+        """Return an open head in the form that the exchange wants."""
+        return head if self.exchange.flags & SPLIT else head + b"\r\n"
+
+    def _answer(self, answer: Answer, reason: str = "") -> None:
+        """End with an answer of the proxy's own; ``reason``: what failed, for the log."""
+        self._end(answer.status)
+        if reason:
+            self.exchange.response_failed(answer.status, reason)
+        else:
+            self.exchange.answer(answer)
+
+    def _end_attempt(self, status: int) -> None:
+        held, self._limits = self._limits, []
+        now = monotonic()
+        for finish, since in reversed(held):
+            finish(self._request, status, now - since)
+
+    def _end(self, status: int) -> None:
+        """Tell, once, everything that let the request pass."""
+        if self._ended:
+            return
+        self._ended = True
+        self._held = []
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        self._end_attempt(status)
+        now = monotonic()
+        for finish, since in reversed(self._entered):
+            finish(self._request, status, now - since)

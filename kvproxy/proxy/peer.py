@@ -1,0 +1,48 @@
+"""What is known of the client at the other end of a connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvproxy.http.scan import FORWARDED
+from kvproxy.proxy.forwarded import ForwardedLines, client_address
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kvproxy.proxy.listener import Listener
+
+
+class Peer:
+    """One client (`kvproxy.middleware.contract.Client`) and the header lines that tell of it."""
+
+    __slots__ = ("_lines", "_transport", "_trusted", "address", "entry_point", "port", "secure")
+
+    def __init__(self, listener: Listener, transport: asyncio.BaseTransport) -> None:
+        """``transport``: the client's, open."""
+        name: tuple[Any, ...] | None = transport.get_extra_info("peername")
+        self.address = client_address(name)
+        self.port: int = name[1] if name else 0
+        self.secure = transport.get_extra_info("ssl_object") is not None
+        self.entry_point = listener.name
+        self._transport = transport
+        self._trusted = listener.trust.includes(self.address)
+        self._lines = ForwardedLines(
+            self.address.encode(), b"https" if self.secure else b"http", listener.server_name
+        )
+
+    def certificate(self) -> bytes | None:
+        """Return the client's certificate, DER, None when it sent none."""
+        tls = self._transport.get_extra_info("ssl_object")
+        found: bytes | None = None if tls is None else tls.getpeercert(binary_form=True)
+        return found
+
+    def plain_lines(self, host: bytes) -> bytes:
+        """Return the forwarded lines of a request that brought none of its own."""
+        return self._lines.plain(host)
+
+    def lines(self, host: bytes, flags: int, headers: dict[bytes, list[bytes]]) -> bytes:
+        """Return the forwarded lines of a request with these ``headers`` (by lower-case name)."""
+        if flags & FORWARDED:
+            return self._lines.merged(host, headers, self._trusted)
+        return self._lines.plain(host)

@@ -1,0 +1,62 @@
+"""What servers are told of a client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kvproxy.http.scan import FORWARDED
+from kvproxy.model.static import EntryPoint, ForwardedHeaders
+from kvproxy.proxy.listener import Listener
+from kvproxy.proxy.peer import Peer
+from tests.unit.proxy.worlds import World
+
+
+class Transport:
+    """What a transport tells of a client."""
+
+    def __init__(self, name: tuple[Any, ...] | None) -> None:
+        self._name = name
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._name if name == "peername" else None
+
+
+def a_peer(address: str, **entry_point: Any) -> Peer:
+    world = World()
+    listener = Listener(
+        "http",
+        EntryPoint(address=":0", **entry_point),
+        world.settings,
+        clock=world.clock,
+        server_name=b"edge",
+    )
+    transport: Any = Transport((address, 4711))
+    return Peer(listener, transport)
+
+
+def test_facts() -> None:
+    peer = a_peer("::ffff:192.0.2.9")
+    assert (peer.address, peer.port, peer.secure) == ("192.0.2.9", 4711, False)
+    assert peer.entry_point == "http"
+    assert peer.certificate() is None
+
+
+@pytest.mark.parametrize(
+    ("trusted", "expected"),
+    [(False, b"For: 192.0.2.9\r\n"), (True, b"For: 198.51.100.1, 192.0.2.9\r\n")],
+)
+def test_lines_of_a_request_with_forwarded_headers(trusted: bool, expected: bytes) -> None:
+    networks = ("192.0.2.0/24",) if trusted else ("203.0.113.1",)
+    peer = a_peer("192.0.2.9", forwarded_headers=ForwardedHeaders(trusted_ips=networks))
+    headers = {b"x-forwarded-for": [b"198.51.100.1"], b"x-forwarded-uri": [b"/x"]}
+    lines = peer.lines(b"host", FORWARDED, headers)
+    assert expected in lines
+    assert (b"X-Forwarded-Uri: /x" in lines) is trusted
+
+
+def test_lines_of_a_plain_request() -> None:
+    peer = a_peer("192.0.2.9")
+    assert peer.lines(b"host:81", 0, {}) == peer.plain_lines(b"host:81")
+    assert b"X-Forwarded-Port: 81\r\n" in peer.plain_lines(b"host:81")
