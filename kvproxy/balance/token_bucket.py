@@ -1,0 +1,56 @@
+"""Token buckets in whole tokens and whole nanoseconds (specification section 9.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Rate(NamedTuple):
+    """``burst`` tokens at most, one more every ``interval`` nanoseconds."""
+
+    interval: int
+    burst: int
+
+
+class Level(NamedTuple):
+    """Tokens in a bucket, and the monotonic time (nanoseconds) from which the next one counts."""
+
+    tokens: int
+    since: int
+
+
+def rate_of(period: float, average: int, burst: int) -> Rate:
+    """Return the rate of ``average`` requests in ``period`` seconds; all numbers above 0."""
+    return Rate(max(1, round(period * 1e9) // average), burst)
+
+
+def full(rate: Rate, now: int) -> Level:
+    """Return the level of a source that was never seen."""
+    return Level(rate.burst, now)
+
+
+def take(rates: Sequence[Rate], levels: Sequence[Level], now: int) -> tuple[int, Sequence[Level]]:
+    """Take one token from every bucket, or from none when one lacks it.
+
+    Returns the delay in nanoseconds after which asking again makes sense (0: taken) and the new
+    levels. The delay is that of a whole token, not shortened by the time since the last one.
+    """
+    refilled = [refill(rate, level, now) for rate, level in zip(rates, levels, strict=True)]
+    delay = max(
+        (rate.interval for rate, level in zip(rates, refilled, strict=True) if not level.tokens),
+        default=0,
+    )
+    if delay:
+        return delay, refilled
+    return 0, [Level(level.tokens - 1, level.since) for level in refilled]
+
+
+def refill(rate: Rate, level: Level, now: int) -> Level:
+    """Return the level at ``now``: what is left of a token when one came is lost."""
+    came = (now - level.since) // rate.interval
+    if came <= 0:
+        return level
+    return Level(min(rate.burst, level.tokens + came), now)
