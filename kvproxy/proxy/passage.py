@@ -4,9 +4,9 @@ Only requests that meet a middleware have a passage; all others go from client t
 (`kvproxy.proxy.client`). A passage is the upstream of the client's exchange and the exchange of the
 server's connection, so neither of them knows that anything stands between.
 
-The way: stages of the entry point, route, stages of the frontend; then for each attempt the limits,
-the choice of a server, a connection. An answer goes back through the stages; at the end, whatever
-it was, everything that let the request pass is told.
+The way: stages of the entry point, route, stages of the frontend, then the attempts to get an
+answer (`kvproxy.proxy.attempts`). An answer goes back through the stages; at the end, whatever it
+was, everything that let the request pass is told.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import Answer, text_answer
-from kvproxy.http.scan import CHUNKED, IDEMPOTENT, SPLIT
+from kvproxy.http.scan import SPLIT
 from kvproxy.middleware.contract import Request
+from kvproxy.proxy.attempts import CLIENT_LEFT, Attempts
 from kvproxy.proxy.decision import Forwarding, route, understand, with_uri
-from kvproxy.proxy.dial import BODY_LIMIT, Dial
+from kvproxy.proxy.dial import BODY_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from kvproxy.proxy.stages import Finish, Stages
 
 logger = logging.getLogger("kvproxy.proxy")
-
-CLIENT_LEFT = 499
-"""What middlewares are told of a request whose client left before its answer began."""
 
 
 def begin(
@@ -71,24 +69,19 @@ class Passage:
     __slots__ = (
         "_added",
         "_asked",
-        "_bodied",
         "_chain",
-        "_cookie",
         "_ended",
         "_entered",
         "_held",
         "_held_bytes",
-        "_limits",
         "_listener",
         "_peer",
         "_position",
-        "_prefix",
         "_reading_paused",
         "_request",
         "_stages",
         "_status",
         "_then",
-        "_tries",
         "_upstream",
         "exchange",
     )
@@ -110,21 +103,16 @@ class Passage:
             head=asked.head,
         )
         self._added = b""
-        self._bodied = exchange.sending
         self._chain: Chain | None = None
-        self._cookie = b""
         self._ended = False
         self._entered: list[tuple[Finish, float]] = []
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self._limits: list[tuple[Finish, float]] = []
         self._position = 0
-        self._prefix = b""
         self._reading_paused = False
         self._stages: Stages = listener.stages
         self._status = 0
         self._then: Callable[[], None] = self._route
-        self._tries = 0
         self._upstream: Upstream | None = None
         exchange.connected(self)
 
@@ -173,13 +161,14 @@ class Passage:
         try:
             answer = await outcome
             if self._ended:
-                return
-            if answer is not None:
+                if answer is None and finish is not None:
+                    finish(self._request, CLIENT_LEFT, 0.0)
+            elif answer is not None:
                 self._answer(answer)
-                return
-            if finish is not None:
-                self._entered.append((finish, monotonic()))
-            self._advance()
+            else:
+                if finish is not None:
+                    self._entered.append((finish, monotonic()))
+                self._advance()
         except Exception:
             logger.exception("a middleware failed")
             if not self._ended:
@@ -187,67 +176,17 @@ class Passage:
 
     def _forward(self) -> None:
         request = self._request
-        flags = self.exchange.flags
-        lines = self._peer.lines(request.host, flags | request.forwarded, request.headers)
-        self._prefix = request.head + lines + self._added
-        server = self._next_server()
-        if server is not None:
-            self._ask(server)
-
-    def _next_server(self) -> Server | None:
-        """Begin an attempt; None when it has ended in an answer of the proxy's own."""
-        chain = self._chain
-        assert chain is not None
-        while True:
-            self._tries += 1
-            refusal = self._take_limits(chain)
-            if refusal is None:
-                break
-            # A refusal by a limit is an attempt that failed (specification section 5.2).
-            if self._tries >= chain.attempts:
-                self._answer(refusal)
-                return None
-        server = chain.single
-        if server is None and chain.choose is not None:
-            server, self._cookie = chain.choose(self._request)
-        elif server is None:
-            server = chain.next_server()
-        if server is None:
-            self._answer(text_answer(chain.no_server_status))
-        return server
-
-    def _take_limits(self, chain: Chain) -> Answer | None:
-        for ask, finish in chain.limits.steps:
-            refusal = None if ask is None else ask(self._request)
-            if refusal is not None:
-                assert isinstance(refusal, Answer), "a limit answers at once"
-                self._end_attempt(refusal.status)
-                return refusal
-            if finish is not None:
-                self._limits.append((finish, monotonic()))
-        return None
-
-    def _ask(self, server: Server) -> None:
-        held, self._held, self._held_bytes = self._held, [], 0
-        if not server.idle:
-            self._dial(server, held)
-            return
-        upstream = server.idle.pop()
-        self._upstream = upstream
-        upstream.exchange = self
-        upstream.send_request(b"".join([self._prefix, self.host_line(server), *held]))
+        assert self._chain is not None
+        flags = self.exchange.flags | request.forwarded
+        lines = self._peer.lines(request.host, flags, request.headers)
+        attempts = Attempts(
+            self, self._listener, self._chain, request, request.head + lines + self._added
+        )
+        self._upstream = attempts
         if self._reading_paused:
-            upstream.pause_reading()
-        self.exchange.server_writable(upstream.writable)
-
-    def _dial(self, server: Server, held: list[bytes]) -> None:
-        dial = Dial(self, server, self._prefix)
-        self._upstream = dial
-        for data in held:
-            dial.send_request(data)
-        if self._reading_paused:
-            dial.pause_reading()
-        self._listener.start(dial.run())
+            attempts.pause_reading()
+        held, self._held = self._held, []
+        attempts.start(held)
 
     # What the exchange asks of its upstream.
 
@@ -264,7 +203,7 @@ class Passage:
         return self._held_bytes <= BODY_LIMIT
 
     def send_request(self, data: bytes) -> None:
-        """Pass body bytes on, or keep them until it is known where to."""
+        """Pass body bytes on, or keep them until the stages are passed."""
         if self._upstream is not None:
             self._upstream.send_request(data)
             return
@@ -338,18 +277,11 @@ class Passage:
         return self.exchange.host_line(server)
 
     def another_server(self, tries: int, error: DialError) -> Server | None:
-        """Begin another attempt after a server could not be reached."""
-        chain = self._chain
-        assert chain is not None
-        if self._tries >= chain.attempts:
-            return None
-        if self.server is not None:
-            self._listener.failure(self.server.name, error.status, str(error))
-        self._end_attempt(error.status)
-        return self._next_server()
+        """Never called: the attempts see to that."""
+        raise NotImplementedError
 
     def connected(self, upstream: Upstream) -> None:
-        """Take the connection that was dialled."""
+        """Take what stands in the place of the upstream."""
         self._upstream = upstream
 
     def answer(self, answer: Answer) -> None:
@@ -371,7 +303,6 @@ class Passage:
             head = change(self._request, head, status)
         for change in self._listener.stages.changes:
             head = change(self._request, head, status)
-        head += self._cookie
         if ended:
             self._upstream = None
             self._end(status)
@@ -410,19 +341,13 @@ class Passage:
             self._answer(text_answer(status), reason)
 
     def response_stale(self) -> bool:
-        """Ask the same server on a new connection, if that is safe (specification section 8.5)."""
-        upstream = self._upstream
-        flags = self.exchange.flags
-        safe = flags & IDEMPOTENT and not flags & CHUNKED and not self._bodied
-        if not safe or self._status or upstream is None or upstream.server is None:
-            return False
-        self._dial(upstream.server, [])
-        return True
+        """Never called: the attempts see to that."""
+        raise NotImplementedError
 
     def switched(self, data: bytes) -> None:
         """Pass on that bytes flow both ways from now on."""
         self._status = 101
-        self.exchange.switched(self._closed(data + self._cookie))
+        self.exchange.switched(self._closed(data))
 
     def server_writable(self, writable: bool) -> None:
         """Pass on whether the server takes more of the request."""
@@ -442,12 +367,6 @@ class Passage:
         else:
             self.exchange.answer(answer)
 
-    def _end_attempt(self, status: int) -> None:
-        held, self._limits = self._limits, []
-        now = monotonic()
-        for finish, since in reversed(held):
-            finish(self._request, status, now - since)
-
     def _end(self, status: int) -> None:
         """Tell, once, everything that let the request pass."""
         if self._ended:
@@ -457,7 +376,6 @@ class Passage:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
-        self._end_attempt(status)
         now = monotonic()
         for finish, since in reversed(self._entered):
             finish(self._request, status, now - since)

@@ -1,0 +1,297 @@
+"""The attempts to get a request answered: limits, choice of a server, connection, retry.
+
+Stands between an exchange that takes answers in the split form (a passage, for one) and the
+connection of the server that is asked.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from kvproxy.http.answer import Answer, text_answer
+from kvproxy.http.scan import CHUNKED, IDEMPOTENT
+from kvproxy.proxy.dial import Dial
+
+if TYPE_CHECKING:
+    from kvproxy.middleware.contract import Request
+    from kvproxy.proxy.chain import Chain
+    from kvproxy.proxy.clock import Clock
+    from kvproxy.proxy.exchange import Exchange, Upstream
+    from kvproxy.proxy.listener import Listener
+    from kvproxy.proxy.server import DialError, Server
+    from kvproxy.proxy.stages import Finish
+
+CLIENT_LEFT = 499
+"""What middlewares are told of a request whose client left before its answer began."""
+
+
+class Attempts:
+    """One request towards the servers of a chain. `start` is called once."""
+
+    __slots__ = (
+        "_bodied",
+        "_chain",
+        "_cookie",
+        "_ended",
+        "_head",
+        "_limits",
+        "_listener",
+        "_reading_paused",
+        "_request",
+        "_status",
+        "_tries",
+        "_upstream",
+        "exchange",
+    )
+
+    def __init__(
+        self, exchange: Exchange, listener: Listener, chain: Chain, request: Request, head: bytes
+    ) -> None:
+        """``head``: the outgoing head without its ``Host`` line."""
+        self.exchange = exchange
+        self._listener = listener
+        self._chain = chain
+        self._request = request
+        self._head = head
+        self._bodied = exchange.sending
+        self._cookie = b""
+        self._ended = False
+        self._limits: list[tuple[Finish, float]] = []
+        self._reading_paused = False
+        self._status = 0
+        self._tries = 0
+        self._upstream: Upstream | None = None
+
+    def start(self, body: list[bytes]) -> None:
+        """Ask a server; ``body``: what has come of the request's body. May end at once."""
+        self._bodied = self._bodied or bool(body)
+        server = self._next_server()
+        if server is None:
+            return
+        if not server.idle:
+            self._dial(server, body)
+            return
+        upstream = server.idle.pop()
+        self._upstream = upstream
+        upstream.exchange = self
+        upstream.send_request(b"".join([self._head, self.host_line(server), *body]))
+        if self._reading_paused:
+            upstream.pause_reading()
+        self.exchange.server_writable(upstream.writable)
+
+    def _dial(self, server: Server, body: list[bytes]) -> None:
+        dial = Dial(self, server, self._head)
+        self._upstream = dial
+        for data in body:
+            dial.send_request(data)
+        if self._reading_paused:
+            dial.pause_reading()
+        self._listener.start(dial.run())
+
+    def _next_server(self) -> Server | None:
+        """Begin an attempt; None when it has ended in an answer of the proxy's own."""
+        chain = self._chain
+        while True:
+            self._tries += 1
+            refusal = self._take_limits()
+            if refusal is None:
+                break
+            # A refusal by a limit is an attempt that failed (specification section 5.2).
+            if self._tries >= chain.attempts:
+                self._answer(refusal)
+                return None
+        server = chain.single
+        if server is None and chain.choose is not None:
+            server, self._cookie = chain.choose(self._request)
+        elif server is None:
+            server = chain.next_server()
+        if server is None:
+            self._answer(text_answer(chain.no_server_status))
+        return server
+
+    def _take_limits(self) -> Answer | None:
+        for ask, finish in self._chain.limits.steps:
+            refusal = None if ask is None else ask(self._request)
+            if refusal is not None:
+                assert isinstance(refusal, Answer), "a limit answers at once"
+                self._end_attempt(refusal.status)
+                return refusal
+            if finish is not None:
+                self._limits.append((finish, monotonic()))
+        return None
+
+    # What the exchange asks of its upstream.
+
+    @property
+    def server(self) -> Server | None:
+        """The server that is asked, None while there is none."""
+        return None if self._upstream is None else self._upstream.server
+
+    @property
+    def writable(self) -> bool:
+        """Whether more of the request may come."""
+        return self._upstream is None or self._upstream.writable
+
+    def send_request(self, data: bytes) -> None:
+        """Pass body bytes on."""
+        if self._upstream is not None:
+            self._upstream.send_request(data)
+
+    def pause_reading(self) -> None:
+        """Bring no more of the answer for now."""
+        self._reading_paused = True
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Bring more of the answer."""
+        self._reading_paused = False
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def time_out(self) -> None:
+        """Give up the server that is asked."""
+        if self._upstream is not None:
+            self._upstream.time_out()
+
+    def close(self) -> None:
+        """End after everything sent has been taken."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
+        self._end(self._status or CLIENT_LEFT)
+
+    def abort(self) -> None:
+        """End at once."""
+        self._end(self._status or CLIENT_LEFT)
+
+    # What the server's connection tells its exchange.
+
+    @property
+    def decodes(self) -> bool:
+        """Whether chunked bodies are wanted without their framing."""
+        return self.exchange.decodes
+
+    @property
+    def flags(self) -> int:
+        """The flags of the exchange."""
+        return self.exchange.flags
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self.exchange.flags = value
+
+    @property
+    def sending(self) -> bool:
+        """Whether more of the request is to come."""
+        return self.exchange.sending
+
+    @property
+    def clock(self) -> Clock:
+        """The worker's clock."""
+        return self.exchange.clock
+
+    def routed(self, chain: Chain) -> None:
+        """Pass on which chain was found."""
+        self.exchange.routed(chain)
+
+    def host_line(self, server: Server) -> bytes:
+        """Return the ``Host`` line that this server is sent, and the end of the head."""
+        return self.exchange.host_line(server)
+
+    def another_server(self, tries: int, error: DialError) -> Server | None:
+        """Begin another attempt after a server could not be reached."""
+        if self._tries >= self._chain.attempts:
+            return None
+        if self.server is not None:
+            self._listener.failure(self.server.name, error.status, str(error))
+        self._end_attempt(error.status)
+        return self._next_server()
+
+    def connected(self, upstream: Upstream) -> None:
+        """Take the connection that was dialled."""
+        self._upstream = upstream
+
+    def answer(self, answer: Answer) -> None:
+        """Take an answer of the proxy's own."""
+        self._answer(answer)
+
+    def response_informational(self, data: bytes, status: int) -> None:
+        """Pass a 1xx answer on."""
+        self.exchange.response_informational(data, status)
+
+    def response_head(
+        self, head: bytes, status: int, kind: int, length: int, piece: bytes, ended: bool
+    ) -> None:
+        """Pass on an answer or its beginning."""
+        self._status = status
+        if ended:
+            self._upstream = None
+            self._end(status)
+        self.exchange.response_head(head + self._cookie, status, kind, length, piece, ended)
+
+    def response_whole(self, data: bytes) -> None:
+        """Never called: the flags ask for the split form."""
+        raise NotImplementedError
+
+    def response_started(self, data: bytes, status: int) -> None:
+        """Never called: the flags ask for the split form."""
+        raise NotImplementedError
+
+    def response_data(self, data: bytes) -> None:
+        """Pass more of the body on."""
+        self.exchange.response_data(data)
+
+    def response_ended(self) -> None:
+        """Pass on that the answer is complete."""
+        self._upstream = None
+        self._end(self._status)
+        self.exchange.response_ended()
+
+    def response_failed(self, status: int, reason: str) -> None:
+        """Pass on that no (further) answer will come."""
+        self._upstream = None
+        self._end(self._status or status)
+        self.exchange.response_failed(status, reason)
+
+    def response_stale(self) -> bool:
+        """Ask the same server on a new connection, if that is safe (specification section 8.5)."""
+        upstream = self._upstream
+        flags = self.exchange.flags
+        safe = flags & IDEMPOTENT and not flags & CHUNKED and not self._bodied
+        if not safe or self._status or upstream is None or upstream.server is None:
+            return False
+        self._dial(upstream.server, [])
+        return True
+
+    def switched(self, data: bytes) -> None:
+        """Pass on that bytes flow both ways from now on."""
+        self._status = 101
+        self.exchange.switched(data + self._cookie)
+
+    def server_writable(self, writable: bool) -> None:
+        """Pass on whether the server takes more of the request."""
+        self.exchange.server_writable(writable)
+
+    # The end.
+
+    def _answer(self, answer: Answer) -> None:
+        """End with an answer of the proxy's own."""
+        self._end(answer.status)
+        self.exchange.answer(answer)
+
+    def _end_attempt(self, status: int) -> None:
+        held, self._limits = self._limits, []
+        now = monotonic()
+        for finish, since in reversed(held):
+            finish(self._request, status, now - since)
+
+    def _end(self, status: int) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        self._end_attempt(status)
