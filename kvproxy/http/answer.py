@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 PLAIN_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 HTML = (b"Content-Type", b"text/html; charset=utf-8")
+NOSNIFF = (b"X-Content-Type-Options", b"nosniff")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -37,27 +38,31 @@ class Answer(NamedTuple):
 
 
 def reason(status: int) -> bytes:
-    """Return the standard reason phrase of ``status``."""
-    # The name that Traefik 1.7 sends; RFC 9110 has renamed it.
-    return b"Request Entity Too Large" if status == 413 else HTTPStatus(status).phrase.encode()
+    """Return the standard reason phrase of ``status``; one that has none gets Go's words."""
+    if status == 413:
+        # The name that Traefik 1.7 sends; RFC 9110 has renamed it.
+        return b"Request Entity Too Large"
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"status code %d" % status
 
 
 @cache
 def text_answer(status: int) -> Answer:
     """Return the answer whose body is the reason phrase; that of 404 is the default 404."""
     if status == 404:
-        headers = (PLAIN_TEXT, (b"X-Content-Type-Options", b"nosniff"))
-        return Answer(404, b"404 page not found\n", headers)
+        return Answer(404, b"404 page not found\n", (PLAIN_TEXT, NOSNIFF))
     return Answer(status, reason(status), (PLAIN_TEXT,))
 
 
-def redirect_answer(location: bytes, method: bytes) -> Answer:
-    """Return the 301 of the trailing-slash rule; GET and HEAD get an HTML anchor."""
+def redirect_answer(location: bytes, method: bytes, status: int = 301) -> Answer:
+    """Return a redirect as Go's http.Redirect gives it: GET and HEAD get an HTML anchor."""
     if method not in (b"GET", b"HEAD"):
-        return Answer(301, b"", ((b"Location", location),))
+        return Answer(status, b"", ((b"Location", location),))
     link = escape(location.decode("ascii")).encode()
-    body = b'<a href="%b">Moved Permanently</a>.\n\n' % link
-    return Answer(301, body, ((b"Location", location), HTML))
+    body = b'<a href="%b">%b</a>.\n\n' % (link, reason(status))
+    return Answer(status, body, ((b"Location", location), HTML))
 
 
 MISSING_HOST = Answer(400, b"400 Bad Request: missing required Host header", (PLAIN_TEXT,))

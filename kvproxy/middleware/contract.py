@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from kvproxy.http.flags import FORWARDED
 from kvproxy.http.head import canonical_name, with_lines, without
 
 if TYPE_CHECKING:
@@ -52,14 +51,24 @@ class Request:
     """A request on its way through middlewares.
 
     ``method`` and ``host`` as sent (port and case kept), ``path`` percent-decoded and ``uri`` (the
-    path as spelled and the query) both after the modifiers of the frontend. ``headers``: values by
-    lower-case name as received, without ``Host``; change them with `set` and `remove` only.
+    path as spelled and the query) both after the modifiers of the frontend, ``original_uri`` before
+    them. ``headers``: values by lower-case name as received, without ``Host`` and without the
+    forwarded headers of a client that is not believed; change them with `set` and `remove` only.
     ``head``: the outgoing head, to which the forwarded headers and ``Host`` are still to be added.
-    ``forwarded``: FORWARDED when a middleware has set one of the forwarded headers, which then
-    counts as if the client had sent it.
+    ``forwarded``: names of the forwarded headers that a middleware has set.
     """
 
-    __slots__ = ("client", "forwarded", "head", "headers", "host", "method", "path", "uri")
+    __slots__ = (
+        "client",
+        "forwarded",
+        "head",
+        "headers",
+        "host",
+        "method",
+        "original_uri",
+        "path",
+        "uri",
+    )
 
     def __init__(
         self,
@@ -71,40 +80,46 @@ class Request:
         uri: bytes,
         headers: dict[bytes, list[bytes]],
         head: bytes,
+        original_uri: bytes = b"",
     ) -> None:
-        """Keep the parts; see the class."""
+        """Keep the parts; see the class. ``original_uri`` is ``uri`` when it is not given."""
         self.client = client
         self.method = method
         self.host = host
         self.path = path
         self.uri = uri
+        self.original_uri = original_uri or uri
         self.headers = headers
         self.head = head
-        self.forwarded = 0
+        self.forwarded: tuple[bytes, ...] = ()
 
     def first(self, name: bytes) -> bytes:
         """Return the first value of a header (name in lower case), empty when there is none."""
         found = self.headers.get(name)
         return found[0] if found else b""
 
-    def set(self, name: bytes, value: bytes) -> None:
-        """Make ``value`` the only one of a header (name in lower case, with hyphens).
+    def set(self, name: bytes, *values: bytes) -> None:
+        """Make ``values`` the only ones of a header (name in lower case, with hyphens).
 
         What the client sent under the same name with underscores goes too: many servers take the
         two for one.
         """
-        for alias in [each for each in self.headers if each.replace(b"_", b"-") == name]:
-            self.remove(alias)
-        self.headers[name] = [value]
-        if name.startswith(b"x-forwarded-") or name == b"x-real-ip":
-            self.forwarded = FORWARDED
+        self.remove(name)
+        if not values:
             return
-        self.head = with_lines(self.head, b"%b: %b\r\n" % (canonical_name(name), value))
+        self.headers[name] = list(values)
+        if name.startswith(b"x-forwarded-") or name == b"x-real-ip":
+            self.forwarded = (*self.forwarded, name)
+            return
+        spelled = canonical_name(name)
+        lines = b"".join([b"%b: %b\r\n" % (spelled, value) for value in values])
+        self.head = with_lines(self.head, lines)
 
     def remove(self, name: bytes) -> None:
-        """Remove a header (name in lower case)."""
-        if self.headers.pop(name, None) is not None:
-            self.head = without(self.head, name)
+        """Remove a header (name in lower case, with hyphens) in all its spellings."""
+        for alias in [each for each in self.headers if each.replace(b"_", b"-") == name]:
+            del self.headers[alias]
+            self.head = without(self.head, alias)
 
 
 class Middleware:

@@ -8,12 +8,11 @@ address in its own ``X-Forwarded-For``, which lets everybody claim trust; that i
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from kvproxy.model.addresses import AddressRanges, parse_address
 
+if TYPE_CHECKING:
     from kvproxy.model.static import ForwardedHeaders
 
 OVERWRITTEN = frozenset(
@@ -41,26 +40,16 @@ class Trust:
         """``settings`` None means everybody, the default of Traefik 1.7. Raises ValueError on a
         bad network."""
         self._everybody = settings is None or settings.insecure
-        self._networks: Sequence[IPv4Network | IPv6Network] = (
-            ()
-            if settings is None
-            else [ip_network(text, strict=False) for text in settings.trusted_ips]
-        )
+        self._networks = AddressRanges(() if settings is None else settings.trusted_ips)
 
     def includes(self, address: str) -> bool:
         """Tell whether the peer ``address`` is believed (IPv4-mapped IPv6 counts as IPv4)."""
         if self._everybody:
             return True
-        if not self._networks:
-            return False
         try:
-            parsed = ip_address(address.partition("%")[0])
+            return parse_address(address) in self._networks
         except ValueError:
             return False
-        mapped = getattr(parsed, "ipv4_mapped", None)
-        if mapped is not None:
-            parsed = mapped
-        return any(parsed in network for network in self._networks)
 
 
 def client_address(peer: tuple[Any, ...] | None) -> str:
@@ -106,17 +95,16 @@ class ForwardedLines:
         return b"%bX-Forwarded-Port: %b\r\nX-Forwarded-Host: %b\r\n" % (self._prefix, port, host)
 
     def merged(self, host: bytes, headers: dict[bytes, list[bytes]], trusted: bool) -> bytes:
-        """Return the lines for a request with forwarded headers, believed or not.
+        """Return the lines for a request with forwarded headers.
 
-        ``headers``: lower-case name to values, of the whole request head. Names of the family that
-        the proxy does not write are kept, except that the untrusted cannot set those in
-        `UNTRUSTED`.
+        ``headers``: lower-case name to values, of the whole request; those in `UNTRUSTED` have been
+        taken from what an untrusted client sent. Names of the family that the proxy does not write
+        are kept; those that it writes are kept from the ``trusted`` alone.
         """
         kept = [
             b"%b: %b\r\n" % (name.title(), value)
             for name, values in headers.items()
-            if name.startswith(b"x-forwarded-")
-            and name not in (OVERWRITTEN if trusted else UNTRUSTED)
+            if name.startswith(b"x-forwarded-") and name not in OVERWRITTEN
             for value in values
         ]
         if not trusted:

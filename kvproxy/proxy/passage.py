@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import Answer, text_answer
-from kvproxy.http.scan import SPLIT
+from kvproxy.http.scan import FORWARDED, SPLIT
 from kvproxy.middleware.contract import Request
 from kvproxy.proxy.attempts import CLIENT_LEFT, Attempts
 from kvproxy.proxy.decision import Forwarding, route, understand, with_uri
@@ -59,7 +59,8 @@ def begin(
     if forwarding.chain.staged:
         Passage(exchange, listener, peer, asked).follow(forwarding)
         return None
-    lines = peer.lines(request.host, request.flags, asked.view.headers)
+    headers = asked.view.headers if request.flags & FORWARDED else {}
+    lines = peer.lines(request.host, request.flags, peer.believed(headers, request.flags))
     return forwarding.chain, forwarding.head + lines + forwarding.added
 
 
@@ -99,7 +100,7 @@ class Passage:
             host=view.host,
             path=view.path,
             uri=asked.uri,
-            headers=view.headers,
+            headers=peer.believed(view.headers, asked.flags),
             head=asked.head,
         )
         self._added = b""
@@ -177,7 +178,9 @@ class Passage:
     def _forward(self) -> None:
         request = self._request
         assert self._chain is not None
-        flags = self.exchange.flags | request.forwarded
+        flags = self.exchange.flags
+        if request.forwarded:
+            flags |= FORWARDED
         lines = self._peer.lines(request.host, flags, request.headers)
         attempts = Attempts(
             self, self._listener, self._chain, request, request.head + lines + self._added

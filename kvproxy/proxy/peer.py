@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvproxy.http.scan import FORWARDED
-from kvproxy.proxy.forwarded import ForwardedLines, client_address
+from kvproxy.proxy.forwarded import UNTRUSTED, ForwardedLines, client_address
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,8 +41,18 @@ class Peer:
         """Return the forwarded lines of a request that brought none of its own."""
         return self._lines.plain(host)
 
+    def believed(self, headers: dict[bytes, list[bytes]], flags: int) -> dict[bytes, list[bytes]]:
+        """Return headers (by lower-case name) without what this client cannot say of itself."""
+        if self._trusted or not flags & FORWARDED:
+            return headers
+        return {
+            name: values
+            for name, values in headers.items()
+            if name.replace(b"_", b"-") not in UNTRUSTED
+        }
+
     def lines(self, host: bytes, flags: int, headers: dict[bytes, list[bytes]]) -> bytes:
-        """Return the forwarded lines of a request with these ``headers`` (by lower-case name)."""
+        """Return the forwarded lines of a request with these headers, of those `believed`."""
         if flags & FORWARDED:
             return self._lines.merged(host, headers, self._trusted)
         return self._lines.plain(host)

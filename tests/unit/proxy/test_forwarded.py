@@ -77,13 +77,11 @@ def test_trusted(host: bytes, sent: dict[bytes, list[bytes]], name: bytes, value
     assert parsed(LINES.merged(host, sent, trusted=True))[name] == value
 
 
-@pytest.mark.parametrize(
-    "name", [b"for", b"host", b"port", b"proto", b"server", b"uri", b"method", b"prefix"]
-)
-def test_untrusted_cannot_set(name: bytes) -> None:
+@pytest.mark.parametrize("name", [b"for", b"host", b"port", b"proto", b"server"])
+def test_what_the_proxy_writes_is_not_taken_from_others(name: bytes) -> None:
     lines = LINES.merged(b"h", {b"x-forwarded-" + name: [b"evil"]}, trusted=False)
     assert b"evil" not in lines
-    assert parsed(lines).items() >= parsed(LINES.plain(b"h")).items()
+    assert parsed(lines) == parsed(LINES.plain(b"h"))
 
 
 def test_other_names_of_the_family_pass() -> None:

@@ -51,9 +51,31 @@ def test_lines_of_a_request_with_forwarded_headers(trusted: bool, expected: byte
     networks = ("192.0.2.0/24",) if trusted else ("203.0.113.1",)
     peer = a_peer("192.0.2.9", forwarded_headers=ForwardedHeaders(trusted_ips=networks))
     headers = {b"x-forwarded-for": [b"198.51.100.1"], b"x-forwarded-uri": [b"/x"]}
-    lines = peer.lines(b"host", FORWARDED, headers)
+    lines = peer.lines(b"host", FORWARDED, peer.believed(headers, FORWARDED))
     assert expected in lines
     assert (b"X-Forwarded-Uri: /x" in lines) is trusted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"),
+        *(b"x-forwarded-server", b"x-forwarded-uri", b"x-forwarded-method"),
+        *(b"x-forwarded-prefix", b"x-real-ip", b"x_forwarded_proto", b"x-forwarded_for"),
+    ],
+)
+def test_untrusted_cannot_set(name: bytes) -> None:
+    peer = a_peer("192.0.2.9", forwarded_headers=ForwardedHeaders(trusted_ips=("203.0.113.1",)))
+    headers = {name: [b"evil"], b"accept": [b"*/*"]}
+    believed = peer.believed(headers, FORWARDED)
+    assert believed == {b"accept": [b"*/*"]}
+    assert peer.lines(b"h", FORWARDED, believed) == peer.plain_lines(b"h")
+
+
+def test_what_a_middleware_sets_is_sent_whoever_the_client_is() -> None:
+    peer = a_peer("192.0.2.9", forwarded_headers=ForwardedHeaders(trusted_ips=("203.0.113.1",)))
+    lines = peer.lines(b"h", FORWARDED, {b"x-forwarded-prefix": [b"/ours"]})
+    assert b"X-Forwarded-Prefix: /ours\r\n" in lines
 
 
 def test_lines_of_a_plain_request() -> None:

@@ -1,0 +1,46 @@
+"""Custom headers of requests and answers (specification section 6.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvproxy.middleware.contract import Middleware
+from kvproxy.middleware.header_values import settable
+from kvproxy.middleware.response_lines import ResponseLines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kvproxy.middleware.contract import Outcome, Request
+
+
+class CustomRequestHeaders(Middleware):
+    """Sets headers of requests; an empty value removes one."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        """``headers``: values by name. Raises `HeaderError`."""
+        self._headers = tuple(
+            (name, (value,) if value else ()) for name, value in settable(headers).items()
+        )
+
+    def request(self, request: Request) -> Outcome:
+        """Set them."""
+        for name, values in self._headers:
+            request.set(name, *values)
+        return None
+
+
+class CustomResponseHeaders(Middleware):
+    """Sets headers of answers that came from a server; an empty value removes one."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        """``headers``: values by name. Raises `HeaderError`."""
+        self._lines = ResponseLines(settable(headers))
+
+    def response(self, request: Request, head: bytes, status: int) -> bytes:
+        """Set them."""
+        return self._lines.apply(head)
