@@ -29,10 +29,10 @@ from kvproxy.provider import (
     Compacted,
     Conflict,
     StoreError,
-    TooLarge,
     Transaction,
     Tree,
 )
+from providers.checks import check_transaction, conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -202,7 +202,7 @@ class Database:
 
         A missing file is created. A key both deleted and put is put.
         """
-        _check(transaction)
+        check_transaction(transaction, MAXIMUM_KEY_BYTES, MAXIMUM_VALUE_BYTES)
         with self._errors_named():
             connection = self._opened(create=True)
             with _transaction(connection, "BEGIN IMMEDIATE"):
@@ -211,7 +211,7 @@ class Database:
     def announce(self, values: Mapping[str, bytes], owner: str) -> None:
         """Write keys that belong to ``owner`` and end unless `keep_announced` is called in time."""
         transaction = Transaction(put=values)
-        _check(transaction)
+        check_transaction(transaction, MAXIMUM_KEY_BYTES, MAXIMUM_VALUE_BYTES)
         with self._errors_named():
             # Not to be made again when it was deleted: an empty store looks like no routes.
             connection = self._opened()
@@ -261,7 +261,7 @@ class Database:
     def _apply(self, connection: sqlite3.Connection, transaction: Transaction) -> int:
         """Write inside the transaction that has begun; returns the version."""
         version = _state(connection)[0] + 1
-        _compare(connection, transaction, version - 1)
+        _compare(connection, transaction)
         deleted = _delete(connection, transaction, version)
         put = transaction.put
         connection.executemany(_PUT, [(key, put[key], version) for key in put])
@@ -350,40 +350,12 @@ def _state(connection: sqlite3.Connection) -> tuple[int, int]:
     return row
 
 
-def _check(transaction: Transaction) -> None:
-    """Refuse keys and values that no store could hold."""
-    for key in (*transaction.put, *transaction.delete, *transaction.expect):
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError:
-            raise StoreError(f"key {key!r} is not valid Unicode text") from None
-        if not key or key.startswith("/") or key.endswith("/") or "//" in key:
-            raise StoreError(
-                f"key `{key}` has an empty part: no slash at the ends, no two in a row"
-            )
-        if "\0" in key:
-            raise StoreError(f"key {key!r} holds a NUL character")
-        if size > MAXIMUM_KEY_BYTES:
-            raise StoreError(
-                f"key `{key[:80]}...` has {size:,} bytes; at most {MAXIMUM_KEY_BYTES:,} are allowed"
-            )
-    for key, value in transaction.put.items():
-        if len(value) > MAXIMUM_VALUE_BYTES:
-            raise TooLarge(
-                f"the value of key `{key}` has {len(value):,} bytes; "
-                f"at most {MAXIMUM_VALUE_BYTES:,} are allowed"
-            )
-
-
-def _compare(connection: sqlite3.Connection, transaction: Transaction, version: int) -> None:
+def _compare(connection: sqlite3.Connection, transaction: Transaction) -> None:
     for key, expected in transaction.expect.items():
         row = connection.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
         found = None if row is None else row[0]
         if found != expected:
-            state = "does not exist" if found is None else "has another value"
-            if expected is None:
-                state = "exists already"
-            raise Conflict(f"key `{key}` {state} (at version {version}); nothing was written")
+            raise Conflict(conflict(key, expected, found))
 
 
 def _delete(connection: sqlite3.Connection, transaction: Transaction, version: int) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kvproxy.provider import Store
     from tests.stores.harness import StoreHarness
 
-_OUR_STORES = "tests.stores.embedded:EmbeddedHarness"
+_OUR_STORES = "tests.stores.embedded:EmbeddedHarness,tests.stores.etcd:EtcdHarness"
 
 
 def _load(name: str) -> Any:
