@@ -40,20 +40,28 @@ class TooLarge(StoreError):  # noqa: N818 - an outcome, not a fault
     """More than the store takes at once: a value, or a transaction; nothing was written."""
 
 
+class ReadOnly(StoreError):  # noqa: N818 - a property, not a fault
+    """The store can be read but never written; not to be tried again."""
+
+
 class Tree(Struct, frozen=True):
     """Every key under a prefix at one version of the store: one consistent read.
 
     Keys are whole keys (prefix included, no leading slash); ``version`` grows with each write.
+    ``changed``, where the store can tell: none of these keys was written after this version
+    (deletions may have been made later).
     """
 
     version: int
     values: Mapping[str, bytes]
+    changed: int | None = None
 
 
 class Changes(Struct, frozen=True):
     """What changed after the version that was asked for, up to and including ``version``.
 
-    A value of None is a deletion. Keys written together are never split over two `Changes`.
+    A value of None is a deletion. Keys written together are never split over two `Changes`. Without
+    values: nothing has happened under the prefix up to ``version``.
     """
 
     version: int
@@ -113,7 +121,7 @@ class Store(Protocol):
         client is closed, and within `ANNOUNCEMENT_SECONDS` after its process has died or lost the
         store. A client whose lease or session was lost makes the key again by itself. For readers
         and watchers it is a key like any other; keeping it alive changes no version. Raises
-        `StoreError` when the store cannot be written.
+        `ReadOnly` when the store can never be written, `StoreError` when it cannot now.
         """
         ...
 
@@ -128,7 +136,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     ``revision`` is the store's own word for it (etcd revision, transaction id, content hash).
     ``problems`` name the entries that could not be decoded (``Problem.entry``) and warnings.
     Entries that did not change since the snapshot before are the very same objects: consumers may
-    compare by identity. ``read_at``: ``time.time()``.
+    compare by identity. ``read_at``: ``time.time()``; ``keys``: how many keys of a store it is made
+    of.
     """
 
     provider: str
@@ -136,6 +145,16 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     configuration: Configuration
     problems: tuple[Problem, ...] = ()
     read_at: float
+    keys: int = 0
+
+
+class Unchanged(Struct, frozen=True, kw_only=True):
+    """What the provider's last snapshot said still holds at ``revision``."""
+
+    provider: str
+    revision: str
+    read_at: float
+    keys: int = 0
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -154,7 +173,7 @@ class Source(Protocol):
         """The provider's name, such as ``file``."""
         ...
 
-    def snapshots(self) -> AsyncIterator[Snapshot | Failure]:
+    def snapshots(self) -> AsyncIterator[Snapshot | Unchanged | Failure]:
         """Yield the configuration now and after each change, until cancelled.
 
         Does not raise for bad content or an unreachable origin: yields `Failure` and goes on by

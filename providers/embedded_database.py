@@ -89,7 +89,11 @@ _READ_PREFIX = (
     "SELECT key, value FROM entries WHERE key = :prefix UNION ALL "
     "SELECT key, value FROM entries WHERE key >= :prefix || '/' AND key < :prefix || '0'"
 )
-# The index is named because the planner would rather walk the whole prefix.
+# The index is named here and below because the planner would rather walk the whole prefix.
+_NEWEST = (
+    "SELECT version FROM entries INDEXED BY entries_by_version "
+    f"WHERE {_UNDER_PREFIX} ORDER BY version DESC LIMIT 1"
+)
 _CHANGED = (
     "SELECT key, value FROM entries INDEXED BY entries_by_version "
     f"WHERE version > :version AND {_UNDER_PREFIX} UNION ALL "
@@ -157,7 +161,9 @@ class Database:
                     rows = connection.execute(_READ_PREFIX, {"prefix": prefix})
                 else:
                     rows = connection.execute(_READ_ALL)
-                return Tree(version, dict(rows))
+                values = dict(rows)
+                newest = connection.execute(_NEWEST, {"prefix": prefix}).fetchone()
+                return Tree(version, values, changed=newest[0] if newest else 0)
 
     def version(self) -> int:
         """Return the number of write transactions so far."""

@@ -11,7 +11,7 @@ from kvproxy.control.journal import Journal
 from kvproxy.control.pipeline import Pipeline
 from kvproxy.control.sources import SourceRunner
 from kvproxy.log import pairs
-from kvproxy.provider import Failure, Snapshot
+from kvproxy.provider import Failure, Snapshot, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ class ControlPlane:
         self._silent = set(self._runners)
         self._all_spoke = asyncio.Event()
         self._notices: dict[tuple[str, str], Notice] = {}
-        self._frozen: dict[str, Snapshot | Failure] | None = None
+        self._frozen: dict[str, Snapshot | Unchanged | Failure] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -141,9 +141,12 @@ class ControlPlane:
         self._take(outcome)
         return outcome.generation is not None
 
-    def _offer(self, event: Snapshot | Failure) -> None:
+    def _offer(self, event: Snapshot | Unchanged | Failure) -> None:
         if self._frozen is not None:
-            self._frozen[event.provider] = event
+            # What is to be served must not be lost behind what came after it.
+            kept = self._frozen.get(event.provider)
+            if isinstance(event, Snapshot) or not isinstance(kept, Snapshot):
+                self._frozen[event.provider] = event
             return
         assert self._pipeline is not None
         outcome = self._pipeline.offer(event)

@@ -318,10 +318,10 @@ class Journal:
             self._file = None
         aside = self.path.with_name(f"{FILE_NAME}.damaged")
         for suffix in ("-wal", "-shm", ""):
-            file = Path(f"{self.path}{suffix}")
-            if file.exists():
-                file.replace(f"{aside}{suffix}")
-            else:
+            try:
+                Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
+            except FileNotFoundError:
+                # SQLite removes its logs by itself, whenever a reader closes the file.
                 Path(f"{aside}{suffix}").unlink(missing_ok=True)
         self._report(
             "damaged",

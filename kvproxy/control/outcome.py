@@ -60,11 +60,13 @@ class ProviderStatus(Struct, frozen=True, kw_only=True):
     """Where one provider stands.
 
     ``revision`` and ``read_at`` are those of what is served; ``stale``: it comes from the journal,
-    the provider has not spoken since the start; ``failed_since``: the provider's source fails now.
+    the provider has not spoken since the start; ``failed_since``: the provider's source fails now;
+    ``keys``: of a store, 0 when it is not known.
     """
 
     provider: str
     revision: str
+    keys: int
     read_at: float
     frontends: int
     backends: int

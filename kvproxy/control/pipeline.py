@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kvproxy.control.collection import without_collection
 from kvproxy.control.guard import MassDeletionGuard
 from kvproxy.control.merger import Merger
@@ -21,7 +23,7 @@ from kvproxy.control.quarantine import ProviderEntries
 from kvproxy.control.throttle import Throttle
 from kvproxy.control.validation import Validator
 from kvproxy.model.problem import Problem
-from kvproxy.provider import Failure, Snapshot
+from kvproxy.provider import Failure, Snapshot, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,6 +50,7 @@ class _Provider:
         self.throttle: Throttle[Snapshot] = Throttle(settings.providers_throttle_duration)
         self.guard = MassDeletionGuard(settings.mass_deletion_guard)
         self.revision = ""
+        self.keys = 0
         self.read_at = 0.0
         # Whether anything was applied: before that, the journal may know better.
         self.applied = False
@@ -55,6 +58,13 @@ class _Provider:
         self.failed_since: float | None = None
         self.held: Held | None = None
         self.held_snapshot: Snapshot | None = None
+
+    def confirm(self, event: Unchanged) -> None:
+        """Note the revision at which the newest snapshot still holds."""
+        if self.held_snapshot is not None:
+            self.held_snapshot = _renamed(self.held_snapshot, event)
+        elif self.applied and not self.stale:
+            self.revision, self.keys, self.read_at = event.revision, event.keys, event.read_at
 
 
 class Pipeline:
@@ -79,11 +89,12 @@ class Pipeline:
         """The newest generation."""
         return self._merger.generation
 
-    def offer(self, event: Snapshot | Failure) -> Outcome:
+    def offer(self, event: Snapshot | Unchanged | Failure) -> Outcome:
         """Take what a provider says.
 
         A `Failure` changes nothing that is served. A `Snapshot` is applied at once, or waits for
-        the throttle, or is held by the mass-deletion guard.
+        the throttle, or is held by the mass-deletion guard. An `Unchanged` renames the newest
+        snapshot, wherever it is.
         """
         provider = self._provider(event.provider)
         problems = provider.entries.problems
@@ -94,6 +105,12 @@ class Pipeline:
             return self._outcome(None)
         provider.failed_since = None
         problems.replace("failure", (), self._clock.time())
+        if isinstance(event, Unchanged):
+            waiting = provider.throttle.waiting
+            if waiting is None:
+                provider.confirm(event)
+                return self._outcome(None)
+            event = _renamed(waiting, event)
         snapshot = provider.throttle.offer(event, self._clock.monotonic())
         return self._outcome(None if snapshot is None else self._take(provider, snapshot))
 
@@ -160,6 +177,7 @@ class Pipeline:
             ProviderStatus(
                 provider=state.name,
                 revision=state.revision,
+                keys=state.keys,
                 read_at=state.read_at,
                 frontends=len(state.entries.frontends),
                 backends=len(state.entries.backends),
@@ -215,7 +233,8 @@ class Pipeline:
         provider.guard.release()
         provider.held = provider.held_snapshot = None
         provider.applied, provider.stale = True, False
-        provider.revision, provider.read_at = snapshot.revision, snapshot.read_at
+        provider.revision, provider.keys = snapshot.revision, snapshot.keys
+        provider.read_at = snapshot.read_at
         for owner in ("held", "stale"):
             entries.problems.replace(owner, (), now)
         if difference is None:
@@ -254,3 +273,9 @@ class Pipeline:
             resolved=tuple(resolved),
             wake_at=wake_at,
         )
+
+
+def _renamed(snapshot: Snapshot, event: Unchanged) -> Snapshot:
+    return msgspec.structs.replace(
+        snapshot, revision=event.revision, keys=event.keys, read_at=event.read_at
+    )

@@ -13,7 +13,7 @@ from msgspec import Struct
 from kvproxy.control.store_source import StoreSource
 from kvproxy.log import pairs
 from kvproxy.model.problem import Problem
-from kvproxy.provider import Failure, Plugin, Snapshot, Source
+from kvproxy.provider import Failure, Plugin, Snapshot, Source, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,9 @@ def _opener(plugin: Plugin, section: Any, settings: StaticConfiguration) -> Open
 class SourceRunner:
     """Runs one source for ever: whatever ends it, it is opened again after a pause."""
 
-    def __init__(self, opener: Opener, offer: Callable[[Snapshot | Failure], None]) -> None:
+    def __init__(
+        self, opener: Opener, offer: Callable[[Snapshot | Unchanged | Failure], None]
+    ) -> None:
         """``offer`` is called, inside the event loop, with everything that the source says."""
         self.name = opener.name
         self._opener = opener
@@ -141,7 +143,7 @@ class SourceRunner:
         finally:
             await source.close()
 
-    def _say(self, event: Snapshot | Failure) -> None:
+    def _say(self, event: Snapshot | Unchanged | Failure) -> None:
         try:
             self._offer(event)
         except Exception:

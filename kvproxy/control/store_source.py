@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from kvproxy.control.entry_tree import EntryTree
 from kvproxy.model.problem import Problem
-from kvproxy.provider import Compacted, Failure, Snapshot, StoreError, Tree
+from kvproxy.provider import Compacted, Failure, Snapshot, StoreError, Tree, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -79,22 +79,27 @@ class StoreSource:
         self._target: _Branch | None = None
         self._alias_problems: tuple[Problem, ...] = ()
         self._must_read = True
+        self._proof_wanted = False
+        self._proven = 0
         self._moved_at = 0.0
         self._errors = 0
 
-    async def snapshots(self) -> AsyncIterator[Snapshot | Failure]:
-        """Yield the configuration now and after each change, and each new error once."""
+    async def snapshots(self) -> AsyncIterator[Snapshot | Unchanged | Failure]:
+        """Yield the configuration now and after each change, and each new error once.
+
+        A change of the store that means no change of the configuration is an `Unchanged`.
+        """
         reported = ""
         while not self._closing:
             try:
                 async with aclosing(self._settled()) as news:
-                    async for problem in news:
-                        if problem is None:
+                    async for event in news:
+                        if not isinstance(event, Problem):
                             reported = ""
-                            yield self._snapshot()
-                        elif reported != str(problem):
-                            reported = str(problem)
-                            yield self._failure(problem)
+                            yield event
+                        elif reported != str(event):
+                            reported = str(event)
+                            yield self._failure(event)
             except StoreError as error:
                 compacted = isinstance(error, Compacted)
                 if compacted:
@@ -105,21 +110,30 @@ class StoreSource:
                     yield self._failure(Problem(message=str(error), where=self.name))
                 await self._pause(needless=compacted)
 
+    def prove(self) -> None:
+        """Prove soon, by a read if need be, that what is held is what the store holds now.
+
+        The proof is an event with the store's present revision. For a revision whose write changed
+        nothing below the prefix: of such a write a watch says nothing.
+        """
+        self._proof_wanted = True
+        self._signal.set()
+
     async def close(self) -> None:
         """End the iterator and close the store."""
         self._closing = True
         self._signal.set()
         await self._store.close()
 
-    async def _settled(self) -> AsyncGenerator[Problem | None, None]:
-        """Yield whenever there is news: None, or why the alias cannot be followed.
+    async def _settled(self) -> AsyncGenerator[Snapshot | Unchanged | Problem, None]:
+        """Yield whenever there is news; a problem says why the alias cannot be followed.
 
         Raises `StoreError` when the store or its watch fails; called again, it goes on from there.
         """
         await self._connect()
         alias_problem = await self._settle_alias()
         await self._refresh()
-        yield alias_problem
+        yield alias_problem or self._snapshot()
         started = time.monotonic()
         try:
             while not self._closing:
@@ -128,14 +142,23 @@ class StoreSource:
                     if not self._watch or not await self._missed_something():
                         continue
                     alias_problem = await self._settle_alias()
-                    yield alias_problem
+                    yield alias_problem or self._snapshot()
                     continue
-                before = (self._active(), self._alias_problems, alias_problem)
+                revision = self._revision()
+                before = self._told(alias_problem)
                 await self._absorb()
                 alias_problem = await self._settle_alias()
                 touched = await self._refresh()
-                if touched or before != (self._active(), self._alias_problems, alias_problem):
-                    yield alias_problem
+                if self._proof_wanted:
+                    self._proof_wanted = False
+                    version = await self._probe()
+                    if self._watch and version > self._revision():
+                        touched |= await self._read_to_prove(version)
+                        alias_problem = await self._settle_alias()
+                if touched or before != self._told(alias_problem):
+                    yield alias_problem or self._snapshot()
+                elif revision != self._revision() and alias_problem is None:
+                    yield self._unchanged()
                 for branch in self._branches():
                     if branch.error is not None:
                         raise branch.error
@@ -148,6 +171,7 @@ class StoreSource:
         """Read what is not held yet, or prove that the store still knows the version that is."""
         self._moved_at = time.monotonic()
         if self._must_read:
+            self._proven = 0
             await self._read_all()
             self._must_read = False
         else:
@@ -194,11 +218,20 @@ class StoreSource:
         await self._stop_watching()
         await self._absorb()
         touched = await self._refresh()
-        await self._read_all()
-        missed = await self._refresh()
+        missed = await self._read_to_prove(version)
         if missed:
             _logger.warning("%s: the watch had missed changes", self.name)
         return touched or missed
+
+    async def _read_to_prove(self, version: int) -> bool:
+        """Read once more, and hold what was read; False when that is what was held already.
+
+        A read that begins now holds what was written up to ``version``, which the store has named.
+        """
+        await self._stop_watching()
+        await self._read_all()
+        self._proven = version
+        return await self._refresh()
 
     async def _settle_alias(self) -> Problem | None:
         """Hold the tree that the alias names, read when it is new; return why it cannot be."""
@@ -339,16 +372,39 @@ class StoreSource:
         return (self._base,) if self._target is None else (self._base, self._target)
 
     def _version(self) -> int:
-        return max(branch.version for branch in self._branches())
+        """Return the newest version of the store that any word of it has named."""
+        return max(self._proven, *(branch.version for branch in self._branches()))
+
+    def _revision(self) -> int:
+        """Return the version up to which the tree that is used is known.
+
+        Two watches tell each their own: news of the base say nothing about the tree that the alias
+        names.
+        """
+        return max(self._proven, self._active().version)
+
+    def _told(self, alias_problem: Problem | None) -> tuple[object, ...]:
+        """Return what news are about besides entries."""
+        branch = self._active()
+        return branch, branch.tree.problems, self._alias_problems, alias_problem
 
     def _snapshot(self) -> Snapshot:
         tree = self._active().tree
         return Snapshot(
             provider=self.name,
-            revision=str(self._version()),
+            revision=str(self._revision()),
             configuration=tree.configuration,
             problems=(*self._alias_problems, *tree.problems),
             read_at=self.fresh_at,
+            keys=len(tree.values),
+        )
+
+    def _unchanged(self) -> Unchanged:
+        return Unchanged(
+            provider=self.name,
+            revision=str(self._revision()),
+            read_at=self.fresh_at,
+            keys=len(self._active().tree.values),
         )
 
     def _failure(self, problem: Problem) -> Failure:

@@ -43,6 +43,11 @@ class Throttle(Generic[Item]):
             self._closed_until = now + self._seconds
 
     @property
+    def waiting(self) -> Item | None:
+        """What waits for its turn."""
+        return self._waiting
+
+    @property
     def wake_at(self) -> float | None:
         """When `due` will return something; None when nothing waits."""
         return None if self._waiting is None else self._closed_until

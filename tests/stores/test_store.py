@@ -108,6 +108,20 @@ async def test_each_write_raises_the_version(store: Store) -> None:
     assert await store.probe() >= versions[-1]
 
 
+async def test_a_tree_says_after_which_version_its_keys_stayed(store: Store) -> None:
+    await put(store, a=b"1", b=b"2")
+    written = await put(store, a=b"3")
+    before = await store.read("t")
+    if before.changed is None:
+        pytest.skip("this store does not tell when its keys were written")
+    assert before.changed <= written <= before.version
+    await store.write(Transaction(put={"u": b"elsewhere"}))
+    after = await store.read("t")
+    assert after.changed == before.changed
+    assert (await store.read("t/b")).changed < before.changed
+    assert await put(store, b=b"4") >= ((await store.read("t")).changed or 0) > before.changed
+
+
 async def test_deletions_come_before_puts(store: Store) -> None:
     await put(store, a=b"1", b__c=b"2", b__d=b"3", bb=b"4", e=b"5")
     await store.write(

@@ -15,7 +15,7 @@ from kvproxy.control.sources import Opener
 from kvproxy.model.dynamic import Backend, Configuration, Frontend, Route, Server
 from kvproxy.model.problem import Problem
 from kvproxy.model.static import EntryPoint, StaticConfiguration
-from kvproxy.provider import Failure, Snapshot
+from kvproxy.provider import Failure, Snapshot, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -195,6 +195,19 @@ async def test_frozen_means_nothing_is_applied_and_thawed_the_newest_is(tmp_path
         assert len(rig.served) == 2
         source.events.put_nowait(snapshot("4", "d"))
         await rig.until(lambda: len(rig.served) == 3)
+
+
+async def test_frozen_loses_no_snapshot_to_what_comes_after_it(tmp_path: Path) -> None:
+    source = Controlled("one", snapshot("1", "a"))
+    async with running(tmp_path, source) as rig:
+        rig.plane.freeze()
+        source.events.put_nowait(snapshot("2", "b"))
+        source.events.put_nowait(Unchanged(provider="one", revision="3", read_at=1.0))
+        source.events.put_nowait(Failure(provider="one", problems=(), failed_at=2.0))
+        await rig.until(source.events.empty)
+        await asyncio.sleep(0)
+        rig.plane.thaw()
+        assert rig.hosts() == {"b"}
 
 
 async def test_a_mass_deletion_is_read_again_or_confirmed(tmp_path: Path) -> None:

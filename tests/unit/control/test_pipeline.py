@@ -9,7 +9,7 @@ from kvproxy.control.guard import CONFIRM_SECONDS
 from kvproxy.control.pipeline import Pipeline
 from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.model.problem import Problem
-from kvproxy.provider import Failure, Snapshot
+from kvproxy.provider import Failure, Snapshot, Unchanged
 from tests.unit.control.entries import (
     BAD_RULE,
     SETTINGS,
@@ -113,6 +113,46 @@ def test_two_providers_are_both_applied(case: str) -> None:
         ("etcd", "web"): "Host:example.com -> http://other",
     }, case
     assert line.generation.revisions == {"file": "a", "etcd": "b"}
+
+
+def unchanged(revision: str) -> Unchanged:
+    return Unchanged(provider="file", revision=revision, read_at=5.0, keys=7)
+
+
+def test_what_did_not_change_gets_a_new_revision() -> None:
+    line, _ = pipeline()
+    line.offer(snapshot(WEB, ONE, revision="1"))
+    assert line.offer(unchanged("4")).generation is None
+    (status,) = line.providers()
+    assert (status.revision, status.read_at, status.keys) == ("4", 5.0, 7)
+    assert line.generation.revisions == {"file": "1"}
+
+
+def test_what_waits_for_the_throttle_gets_the_new_revision_too() -> None:
+    line, clock = pipeline(throttle=2.0)
+    line.offer(snapshot(WEB, ONE, revision="1"))
+    line.offer(snapshot({"web": frontend(rule="Host:new")}, ONE, revision="2"))
+    assert line.offer(unchanged("3")).generation is None
+    assert line.providers()[0].revision == "1"
+    clock.now += 2.0
+    assert line.tick().generation is not None
+    assert line.providers()[0].revision == "3"
+
+
+def test_what_is_held_gets_the_new_revision_and_what_is_served_keeps_its_own() -> None:
+    line, _ = pipeline()
+    line.offer(many(20, revision="1"))
+    assert line.offer(snapshot(revision="2")).generation is None
+    line.offer(unchanged("3"))
+    assert line.providers()[0].revision == "1"
+    assert line.confirm("file").generation is not None
+    assert line.providers()[0].revision == "3"
+
+
+def test_nothing_is_known_of_a_provider_that_has_not_spoken() -> None:
+    line, _ = pipeline()
+    assert line.offer(unchanged("3")).generation is None
+    assert line.providers()[0].revision == ""
 
 
 def test_a_frontend_cannot_use_the_backend_of_another_provider() -> None:

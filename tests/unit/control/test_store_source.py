@@ -8,9 +8,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from kvproxy.control.store_source import Pace, StoreSource
-from kvproxy.provider import Changes, Failure, Snapshot, StoreError, Transaction, Tree
+from kvproxy.provider import Changes, Failure, Snapshot, StoreError, Transaction, Tree, Unchanged
 from providers.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
@@ -548,6 +549,86 @@ async def test_a_frozen_store_is_a_failure(store: TroubledStore, reader: Reader)
     assert "no answer" in (await reader.failure()).problems[0].message
     frozen.set()
     await reader.snapshot()
+
+
+async def unchanged(reader: Reader) -> Unchanged:
+    found = await reader.next()
+    assert isinstance(found, Unchanged), found
+    return found
+
+
+async def test_a_write_that_changes_nothing_is_told(store: TroubledStore, reader: Reader) -> None:
+    await put(store, web("a"))
+    await reader.snapshot()
+    version = await put(store, web("a"))
+    assert (await reader.snapshot()).revision == str(version)
+    await put(store, {"unknown/by/us": b"1"})
+    found = await reader.snapshot()
+    assert [problem.where for problem in found.problems] == ["kvproxy/unknown"]
+    version = await put(store, {"unknown/by/us": b"2"})
+    same = await unchanged(reader)
+    assert (same.revision, same.keys) == (str(version), found.keys)
+    assert store.reads == ["kvproxy"]
+
+
+@pytest.fixture
+async def patient(store: TroubledStore) -> AsyncIterator[Reader]:
+    """Return a reader whose source proves nothing unless it is told to."""
+    pace = replace(FAST, probe=60.0, proof=60.0)
+    made = Reader(StoreSource(store, "kv", "kvproxy", pace=pace))
+    yield made
+    await made.source.close()
+
+
+async def test_a_write_elsewhere_is_proven_to_have_changed_nothing(
+    store: TroubledStore, patient: Reader
+) -> None:
+    await put(store, web("a"))
+    await patient.snapshot()
+    version = await put(store, {"key": b"1"}, base="elsewhere")
+    patient.source.prove()
+    assert (await unchanged(patient)).revision == str(version)
+    assert store.reads == ["kvproxy", "kvproxy"]
+    # What is proven is not proven again.
+    asked = store.probes
+    waiting = asyncio.ensure_future(patient.snapshot())
+    patient.source.prove()
+    async with asyncio.timeout(DEADLINE):
+        while store.probes == asked:
+            await asyncio.sleep(0.001)
+    await put(store, web("b"))
+    await waiting
+    assert store.reads == ["kvproxy", "kvproxy"]
+
+
+async def test_a_proof_finds_what_a_dead_watch_has_missed(
+    store: TroubledStore, patient: Reader
+) -> None:
+    await put(store, web("a"))
+    await patient.snapshot()
+    store.silent = True
+    version = await put(store, web("b"))
+    patient.source.prove()
+    found = await patient.snapshot()
+    assert set(found.configuration.frontends) == {"a", "b"}
+    assert found.revision == str(version)
+
+
+async def test_changes_beside_the_alias_say_nothing_about_the_tree_it_names(
+    store: TroubledStore, patient: Reader
+) -> None:
+    await put(store, web("a"), base="blue")
+    switched = await put(store, {"alias": b"blue"})
+    assert (await patient.snapshot()).revision == str(switched)
+    beside = await put(store, web("ignored"))
+    served = await put(store, web("b"), base="blue")
+    found = await patient.next()
+    assert isinstance(found, Snapshot), found
+    assert found.revision == str(served)
+    last = await put(store, web("ignored", b"more"))
+    assert last > served > beside > switched
+    patient.source.prove()
+    assert (await unchanged(patient)).revision == str(last)
 
 
 async def test_without_watch_the_tree_is_read_once(store: TroubledStore) -> None:
