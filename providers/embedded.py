@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from kvproxy.model.static_providers import EMBEDDED_FILE
 from kvproxy.provider import Changes, Plugin, Store, StoreError, Tree
 from providers import inotify
 from providers.embedded_database import (
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     from kvproxy.model.static import EmbeddedProvider, StaticConfiguration
     from kvproxy.provider import Transaction
-
-DEFAULT_FILE = "kvproxy.db"
-"""Name of the file in the state directory when the settings name none."""
 
 _IDLE_SECONDS = 0.5
 """How often a quiet watch looks by itself, in case the kernel did not tell."""
@@ -226,7 +224,7 @@ def _open_store(settings: EmbeddedProvider, static: StaticConfiguration) -> Stor
         return EmbeddedStore(settings.path)
     if not static.state_dir:
         raise StoreError("embedded store: neither `embedded.path` nor `stateDir` is set")
-    return EmbeddedStore(Path(static.state_dir) / DEFAULT_FILE)
+    return EmbeddedStore(Path(static.state_dir) / EMBEDDED_FILE)
 
 
 plugin = Plugin(name="embedded", open_store=_open_store)

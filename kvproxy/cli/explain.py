@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvproxy.cli.output import fail, output_option, print_json
-from kvproxy.cli.settings import SettingsCommand, load
+from kvproxy.cli.settings import SettingsCommand, errors_end_the_command, read_settings
 from kvproxy.model.problem import nearest_name
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def command(
     from kvproxy.cli.explanation import RequestError, build_request, explain  # noqa: PLC0415
     from kvproxy.cli.reading import read_providers  # noqa: PLC0415
 
-    settings = load().static
+    with errors_end_the_command():
+        settings = read_settings().static
     name = _entry_point(entry_point, settings)
     reading = read_providers(settings)
     if not reading.providers:

@@ -13,8 +13,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvproxy.cli.stores import missing_file
+from kvproxy.config.plugins import PluginError
 from kvproxy.control.pipeline import Pipeline
-from kvproxy.control.sources import PluginError, configured
+from kvproxy.control.sources import configured
 from kvproxy.model.problem import Problem
 from kvproxy.model.toml import TomlError, read_toml
 from kvproxy.provider import Failure, Snapshot

@@ -5,7 +5,10 @@ from __future__ import annotations
 import click
 
 from kvproxy.cli.output import show_problems
-from kvproxy.cli.settings import SettingsCommand, load
+from kvproxy.cli.settings import SettingsCommand, errors_end_the_command, read_start
+
+SUCCESSOR_SECONDS = 10.0
+"""How long a new version of the program waits for a store: the old one serves meanwhile."""
 
 
 @click.command("run", cls=SettingsCommand, list_flags=True)
@@ -25,8 +28,10 @@ def command() -> None:
       kvproxy run --embedded --embedded.path=store.db --entryPoints='Name:http Address::8080'
     """
     # Imported when used: it costs more than all of help.
-    from kvproxy.control import supervisor  # noqa: PLC0415
+    from kvproxy.control import handover, supervisor  # noqa: PLC0415
 
-    settings = load()
-    show_problems(settings.problems)
-    raise SystemExit(supervisor.run(settings.static))
+    patience = SUCCESSOR_SECONDS if handover.is_successor() else None
+    with errors_end_the_command():
+        start = read_start(patience=patience)
+    show_problems((*start.complaints, *start.settings.problems))
+    raise SystemExit(supervisor.run(start))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,10 +17,13 @@ from kvproxy.config.options import SHORT_FLAGS
 from kvproxy.model.problem import nearest_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from kvproxy.config.options import Option
-    from kvproxy.config.settings import Settings
+    from kvproxy.config.settings import LocalSources, Settings
+    from kvproxy.config.startup import Start
+    from kvproxy.config.static_keys import StorePlace
 
 ARGUMENTS = "kvproxy.arguments"
 """Where the context keeps the flags of the configuration."""
@@ -127,28 +132,72 @@ class SettingsCommand(click.Command):
             )
 
 
-def read_settings(*added: str) -> Settings:
-    """Read the settings that the command's flags, and those ``added``, select.
+def local_sources(*added: str) -> LocalSources:
+    """Read the file and take the command's flags, and those ``added``; no store is asked.
+
+    Raises `SettingsError` when they cannot be read.
+    """
+    # Imported when used: it costs more than all of help.
+    from kvproxy.config.settings import LocalSources  # noqa: PLC0415
+
+    arguments: list[str] = click.get_current_context().meta[ARGUMENTS]
+    return LocalSources([*added, *arguments], os.environ)
+
+
+def state_directory(sources: LocalSources) -> Path:
+    """Return the state directory that file and arguments name, as a whole path."""
+    from kvproxy.control.state_directory import resolve  # noqa: PLC0415
+
+    return resolve(sources.state_dir())
+
+
+def stores_of(sources: LocalSources) -> tuple[StorePlace, ...]:
+    """Return the stores that file and arguments name; plugins see the state directory in use."""
+    directory = str(state_directory(sources))
+    return tuple(
+        replace(place, static=replace(place.static, state_dir=directory))
+        for place in sources.stores()
+    )
+
+
+def read_start(*, patience: float | None = None) -> Start:
+    """Choose the settings to start with, those of a store included.
+
+    ``state_dir`` is a whole path. ``patience``: see `kvproxy.config.startup.prepare`. Raises
+    `SettingsError` when they cannot be used.
+    """
+    from kvproxy.config.startup import prepare  # noqa: PLC0415
+
+    sources = local_sources()
+    directory = state_directory(sources)
+    start = asyncio.run(prepare(sources, stores_of(sources), directory, patience=patience))
+    return replace(start, settings=_in_directory(start.settings, directory))
+
+
+def read_settings() -> Settings:
+    """Read all settings that the command's flags select, those of a store as it is now included.
 
     ``state_dir`` is a whole path. Raises `SettingsError` when they cannot be used.
     """
-    # Imported when used: it costs more than all of help.
-    from kvproxy.config.settings import load_settings  # noqa: PLC0415
-    from kvproxy.control.state_directory import resolve  # noqa: PLC0415
+    from kvproxy.config.startup import examine  # noqa: PLC0415
 
-    arguments: list[str] = click.get_current_context().meta[ARGUMENTS]
-    settings = load_settings([*added, *arguments], environment=os.environ)
-    # Providers keep files in the state directory, so they must see the one that is used.
-    state_directory = str(resolve(settings.static.state_dir))
-    return replace(settings, static=replace(settings.static, state_dir=state_directory))
+    sources = local_sources()
+    settings = asyncio.run(examine(sources, stores_of(sources)))
+    return _in_directory(settings, state_directory(sources))
 
 
-def load(*added: str) -> Settings:
-    """Do as `read_settings`, but settings that cannot be used end the command with exit code 1."""
+def _in_directory(settings: Settings, directory: Path) -> Settings:
+    """Providers keep files in the state directory, so they must see the one that is used."""
+    return replace(settings, static=replace(settings.static, state_dir=str(directory)))
+
+
+@contextmanager
+def errors_end_the_command() -> Iterator[None]:
+    """End the command with exit code 1 where settings cannot be used, and say why."""
     from kvproxy.config.settings import SettingsError  # noqa: PLC0415
 
     try:
-        return read_settings(*added)
+        yield
     except SettingsError as error:
         show_problems(error.problems)
         raise SystemExit(1) from None

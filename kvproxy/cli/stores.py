@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from kvproxy.cli.output import fail
-from kvproxy.cli.settings import load
-from kvproxy.control.sources import GROUP
+from kvproxy.cli.settings import errors_end_the_command, local_sources, stores_of
+from kvproxy.config.plugins import plugin_names
+from kvproxy.config.static_keys import STORES, StorePlace
 from kvproxy.model.problem import nearest_name
-from kvproxy.provider import Plugin, StoreError
-from providers.embedded import DEFAULT_FILE
+from kvproxy.provider import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.provider import Store
@@ -25,23 +24,27 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 store_option = click.option(
-    "--store", metavar="NAME", default="embedded", show_default=True, help="Which store."
+    "--store", metavar="NAME", help="Which store, when several are configured."
 )
 
 
 def with_store(
-    name: str, action: Callable[[Store, str], Awaitable[Result]], *, create: bool = False
+    name: str | None, action: Callable[[Store, str], Awaitable[Result]], *, create: bool = False
 ) -> Result:
-    """Open the store ``name`` as the command's flags say, run ``action(store, prefix)``, close it.
+    """Open the store that the command's flags select, run ``action(store, prefix)``, close it.
 
-    Ends the command with exit code 1 when the store cannot do what it is asked. A store in a file
-    that does not exist is made only with ``create``.
+    ``name``: the value of --store. Ends the command with exit code 1 when the store cannot do what
+    it is asked. A store in a file that does not exist is made only with ``create``.
     """
+    place = find_place(name)
+    missing = place.missing_file
+    if missing is not None and not create:
+        fail(f"there is no store at `{missing}`; `kvproxy kv put` makes one")
 
     async def run() -> Result:
-        store, prefix = _open(name, create)
+        store = place.open()
         try:
-            return await action(store, prefix)
+            return await action(store, place.prefix)
         finally:
             await store.close()
 
@@ -53,30 +56,36 @@ def with_store(
         raise SystemExit(0) from None
 
 
+def find_place(name: str | None) -> StorePlace:
+    """Return the store that is meant: ``name``, or the one that is configured, or the embedded one.
+
+    Stores that arguments name come before those of the file. Ends the command with exit code 2 when
+    there is no such store, or when several are configured and ``name`` is None.
+    """
+    if name is not None and name not in STORES:
+        if name in plugin_names():
+            raise click.UsageError(f"`{name}` is not a store: it has no keys.")
+        nearest = nearest_name(name, STORES)
+        hint = f"Did you mean `{nearest}`?" if nearest else f"Expected one of {', '.join(STORES)}."
+        raise click.UsageError(f"No store is named `{name}`. {hint}")
+    with errors_end_the_command():
+        places = stores_of(local_sources())
+        if name is None:
+            meant = [place for place in places if place.by_argument] or list(places)
+            if len(meant) > 1:
+                names = ", ".join(place.store for place in meant)
+                raise click.UsageError(f"Several stores are configured ({names}): give --store.")
+            if meant:
+                return meant[0]
+            name = "embedded"
+        for place in (*places, *stores_of(local_sources(f"--{name}"))):
+            if place.store == name:
+                return place
+    raise AssertionError(name)
+
+
 def missing_file(static: StaticConfiguration) -> Path | None:
     """Return the file of the embedded store when it is configured and does not exist."""
     if static.embedded is None:
         return None
-    path = Path(static.embedded.path or Path(static.state_dir) / DEFAULT_FILE)
-    return None if path.exists() else path
-
-
-def _open(name: str, create: bool) -> tuple[Store, str]:
-    """Open a store by the name of its plugin; returns it and the proxy's prefix."""
-    plugins = {plugin.name: plugin for plugin in entry_points(group=GROUP)}
-    if name not in plugins:
-        nearest = nearest_name(name, plugins)
-        hint = f"Did you mean `{nearest}`?" if nearest else f"Expected one of {', '.join(plugins)}."
-        raise click.UsageError(f"No store is named `{name}`. {hint}")
-    plugin = plugins[name].load()
-    if not isinstance(plugin, Plugin) or plugin.open_store is None:
-        raise click.UsageError(f"`{name}` is not a store: it has no keys.")
-    static = load().static
-    section = getattr(static, name, None)
-    if section is None:
-        static = load(f"--{name}").static
-        section = getattr(static, name)
-    missing = missing_file(static)
-    if name == "embedded" and missing is not None and not create:
-        fail(f"there is no store at `{missing}`; `kvproxy kv put` makes one")
-    return plugin.open_store(section, static), section.prefix
+    return StorePlace("embedded", static.embedded, static).missing_file

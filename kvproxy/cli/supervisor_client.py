@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kvproxy.cli.output import fail
-from kvproxy.cli.settings import load
-from kvproxy.control import control_socket, state_directory
+from kvproxy.cli.settings import errors_end_the_command, local_sources, state_directory
+from kvproxy.control import control_socket
+from kvproxy.control.state_directory import CONTROL_SOCKET
 
 
 def ask(name: str, seconds: float, **arguments: Any) -> dict[str, Any]:
@@ -14,7 +15,8 @@ def ask(name: str, seconds: float, **arguments: Any) -> dict[str, Any]:
 
     Ends the command with exit code 1 when there is none or it cannot.
     """
-    path = state_directory.resolve(load().static.state_dir) / state_directory.CONTROL_SOCKET
+    with errors_end_the_command():
+        path = state_directory(local_sources()) / CONTROL_SOCKET
     try:
         return control_socket.ask(path, name, seconds, **arguments)
     except control_socket.ControlError as error:

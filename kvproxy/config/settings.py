@@ -13,8 +13,9 @@ from kvproxy.config.files import find_configuration_file
 from kvproxy.config.flags import parse_flags
 from kvproxy.config.layers import Layer, Layers, merged
 from kvproxy.config.options import ANY, options
+from kvproxy.config.static_keys import STORES, StaticKeys, StorePlace, connection_options
 from kvproxy.model.decode import SECTIONS
-from kvproxy.model.keytree import nest
+from kvproxy.model.kinds import fields_of
 from kvproxy.model.problem import Problem
 from kvproxy.model.schema import INVALID, Decoder, Report, Schema, Style, dotted
 from kvproxy.model.static import StaticConfiguration
@@ -30,18 +31,22 @@ _STYLES: dict[Layer, Style] = {
     "argument": Style(name="arguments", text=True, plain=True),
     "store": Style(name="static keys", text=True, plain=True, bare="nanoseconds", skip_empty=True),
 }
-_DYNAMIC_NAMES = frozenset((*SECTIONS, "alias"))
+OF_THE_MACHINE = frozenset({"configFile", "stateDir"})
+"""Options that say where this machine keeps things: never taken from a store."""
+_FOLDED_OF_THE_MACHINE = frozenset(name.lower() for name in OF_THE_MACHINE)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
     """The effective static configuration and where it comes from.
 
-    ``problems``: warnings. ``configuration_file``: absolute path of the file that was read.
+    ``stated``: what the sources say and the defaults, without the fix-ups that make ``static`` of
+    it. ``problems``: warnings. ``configuration_file``: absolute path of the file that was read.
     ``sources``: dotted option name -> the layer that won (``default``, ``file``, ``argument``,
     ``store``); options below sections that are absent are not listed.
     """
 
     static: StaticConfiguration
+    stated: StaticConfiguration
     problems: tuple[Problem, ...]
     configuration_file: str | None
     sources: Mapping[str, Layer]
@@ -56,68 +61,121 @@ class SettingsError(Exception):
         self.problems = tuple(problems)
 
 
+class LocalSources:
+    """What this machine says: file and arguments. A store may say more (`settings`)."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Read flags and file.
+
+        ``arguments``: flags without the names of program and command. ``environment``: only for
+        variables in the path of the configuration file and its search path. Raises `SettingsError`
+        for a file that is no TOML.
+        """
+        self._flags = parse_flags(arguments)
+        self._problems = list(self._flags.problems)
+        self._document: dict[str, Any] = {}
+        self._where_in_file: Callable[[Path], str] = lambda path: ""
+        path, missing = find_configuration_file(self._flags.text("configFile") or "", environment)
+        self.configuration_file = None if path is None else str(path)
+        if missing is not None:
+            self._problems.append(missing)
+        if path is not None:
+            try:
+                document = read_toml(path)
+            except TomlError as error:
+                raise SettingsError([*self._problems, error.problem]) from None
+            self._document = _static_part(document.data)
+            self._where_in_file = document.where
+
+    def stores(self) -> tuple[StorePlace, ...]:
+        """Return the key-value stores that file and arguments name, the deciding one first.
+
+        Raises `SettingsError` when what they say of a store is wrong.
+        """
+        plain, sources = self._part((*STORES, "stateDir"))
+        static = msgspec.convert(plain, StaticConfiguration)
+        return tuple(
+            StorePlace(name, getattr(static, name), static, sources[(name,)] == "argument")
+            for name in STORES
+            if name in plain
+        )
+
+    def state_dir(self) -> str:
+        """Return the option ``stateDir``, empty when neither file nor arguments give it.
+
+        Raises `SettingsError` when what they say of it is wrong.
+        """
+        value = self._part(("stateDir",))[0].get("stateDir", "")
+        assert isinstance(value, str)
+        return value
+
+    def _part(self, names: Sequence[str]) -> tuple[dict[str, Any], Mapping[Path, Layer]]:
+        """Return some of the options as plain values, and the layer of each path.
+
+        Only what is wrong with these, or with the sources as a whole, is an error.
+        """
+        problems = list(self._problems)
+        plain, sources = merged(self._layers(problems))
+        if any(
+            problem.fatal and problem.path.partition(".")[0] in (*names, "") for problem in problems
+        ):
+            raise SettingsError(problems)
+        return {name: plain[name] for name in names if name in plain}, sources
+
+    def settings(self, keys: StaticKeys | None = None) -> Settings:
+        """Return the effective settings, with ``keys`` of a store above all else.
+
+        Raises `SettingsError` when a problem is fatal.
+        """
+        problems = list(self._problems)
+        places: dict[Layer, Callable[[Path], str]] = {
+            "file": self._where_in_file,
+            "argument": self._flags.where,
+        }
+        layers = self._layers(problems)
+        if keys is not None:
+            places["store"] = keys.where
+            _add_keys(layers, keys, problems)
+        plain, sources = merged(layers)
+
+        def where(option: Path) -> str:
+            for length in range(len(option), 0, -1):
+                layer = sources.get(option[:length])
+                if layer is not None:
+                    return places[layer](option)
+            return ""
+
+        plain["configFile"] = self.configuration_file or ""
+        stated = msgspec.msgpack.encode(plain)
+        draft = Draft(plain, sources, where, self.configuration_file)
+        if not any(problem.fatal for problem in problems):
+            draft.complete()
+        problems.extend(draft.problems)
+        if any(problem.fatal for problem in problems):
+            raise SettingsError(problems)
+        return Settings(
+            static=msgspec.convert(plain, StaticConfiguration),
+            stated=msgspec.msgpack.decode(stated, type=StaticConfiguration),
+            problems=tuple(problems),
+            configuration_file=self.configuration_file,
+            sources=_named(sources, plain),
+        )
+
+    def _layers(self, problems: list[Problem]) -> Layers:
+        layers = Layers()
+        _add(layers, "file", self._document, self._where_in_file, problems)
+        _decline(self._flags.declined, layers, problems)
+        for section in self._flags.resets:
+            layers.forget(section)
+        _add(layers, "argument", self._flags.document, self._flags.where, problems)
+        return layers
+
+
 def load_settings(
-    arguments: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    key_values: Mapping[str, str] | None = None,
+    arguments: Sequence[str], *, environment: Mapping[str, str], keys: StaticKeys | None = None
 ) -> Settings:
-    """Read all sources and return the effective settings.
-
-    ``arguments``: flags without the names of program and command. ``environment``: only for
-    variables in the path of the configuration file and its search path. ``key_values``: keys below
-    the prefix of the store (``entrypoints/http/address``) and their texts; keys of the dynamic
-    configuration are passed over. Raises `SettingsError` when a problem is fatal.
-    """
-    flags = parse_flags(arguments)
-    problems = list(flags.problems)
-    places: dict[Layer, Callable[[Path], str]] = {"argument": flags.where}
-    layers = Layers()
-
-    path, missing = find_configuration_file(flags.text("configFile") or "", environment)
-    if missing is not None:
-        problems.append(missing)
-    if path is not None:
-        try:
-            document = read_toml(path)
-        except TomlError as error:
-            raise SettingsError([*problems, error.problem]) from None
-        places["file"] = document.where
-        _add(layers, "file", _static_part(document.data), document.where, problems)
-
-    _decline(flags.declined, layers, flags.where, problems)
-    for section in flags.resets:
-        layers.forget(section)
-    _add(layers, "argument", flags.document, flags.where, problems)
-
-    if key_values:
-        store = _KeyValues(key_values)
-        places["store"] = store.where
-        _add(layers, "store", store.document, store.where, problems)
-
-    plain, sources = merged(layers)
-
-    def where(option: Path) -> str:
-        for length in range(len(option), 0, -1):
-            layer = sources.get(option[:length])
-            if layer is not None:
-                return places[layer](option)
-        return ""
-
-    configuration_file = None if path is None else str(path)
-    plain["configFile"] = configuration_file or ""
-    draft = Draft(plain, sources, where, configuration_file)
-    if not any(problem.fatal for problem in problems):
-        draft.complete()
-    problems.extend(draft.problems)
-    if any(problem.fatal for problem in problems):
-        raise SettingsError(problems)
-    return Settings(
-        static=msgspec.convert(plain, StaticConfiguration),
-        problems=tuple(problems),
-        configuration_file=configuration_file,
-        sources=_named(sources, plain),
-    )
+    """Read file and arguments and return the effective settings (see `LocalSources`)."""
+    return LocalSources(arguments, environment).settings(keys)
 
 
 @cache
@@ -125,23 +183,9 @@ def _decoder(layer: Layer) -> Decoder:
     return Schema(_STYLES[layer]).decoder(StaticConfiguration)
 
 
-class _KeyValues:
-    """The keys of a store as a document, and back to the keys."""
-
-    def __init__(self, key_values: Mapping[str, str]) -> None:
-        self._keys = {
-            tuple(part.lower() for part in key.split("/") if part): key for key in key_values
-        }
-        self.document = _static_part(nest({key: text.encode() for key, text in key_values.items()}))
-
-    def where(self, path: Path) -> str:
-        folded = tuple(part.lower() for part in path)
-        return self._keys.get(folded) or "/".join(path)
-
-
 def _static_part(document: dict[str, Any]) -> dict[str, Any]:
     """Leave out the dynamic configuration, which may stand beside the static one."""
-    return {name: value for name, value in document.items() if name.lower() not in _DYNAMIC_NAMES}
+    return {name: value for name, value in document.items() if name.lower() not in SECTIONS}
 
 
 def _add(
@@ -164,12 +208,38 @@ def _add(
         layers.put(layer, plain)
 
 
-def _decline(
-    sections: Sequence[Path],
-    layers: Layers,
-    where: Callable[[Path], str],
-    problems: list[Problem],
-) -> None:
+def _add_keys(layers: Layers, keys: StaticKeys, problems: list[Problem]) -> None:
+    """Add what a store says, except of itself and of what belongs to the machine.
+
+    How a store is reached cannot be said by the store: a key would cut the proxy off.
+    """
+    report = Report(keys.where)
+    document = keys.document(report)
+    for name in [name for name in document if name.lower() in _FOLDED_OF_THE_MACHINE]:
+        del document[name]
+        report.add((name,), "belongs to the machine: it is not read from a store", fatal=False)
+    section = keys.place.section
+    own = connection_options(keys.place.store)
+    used: dict[str, Any] = {
+        field.encode_name.lower(): getattr(section, field.name)
+        for field in fields_of(type(section))
+    }
+    for name, below in document.items():
+        if name.lower() != keys.place.store or not isinstance(below, dict):
+            continue
+        for option in [each for each in below if each.lower() in own]:
+            value, known = below.pop(option), used[option.lower()]
+            if isinstance(known, str) and value and value != known:
+                report.add(
+                    (name, option),
+                    "is not read from the store itself: it is reached as file and arguments say",
+                    fatal=False,
+                )
+    problems.extend(report.problems)
+    _add(layers, "store", document, keys.where, problems)
+
+
+def _decline(sections: Sequence[Path], layers: Layers, problems: list[Problem]) -> None:
     """Warn of ``--section=false`` for a section of the file: it stays, as in Traefik 1.7."""
     present = {given.path for given in layers}
     for section in sections:

@@ -125,8 +125,12 @@ class Commands:
             ],
             problems=[
                 *(
-                    ProblemStatus(provider="journal", text=str(each), fatal=each.fatal, since=0.0)
-                    for each in self._plane.journal_problems
+                    ProblemStatus(provider=owner, text=str(each), fatal=each.fatal, since=0.0)
+                    for owner, found in (
+                        ("journal", self._plane.journal_problems),
+                        ("settings", self._plane.static_problems),
+                    )
+                    for each in found
                 ),
                 *(
                     ProblemStatus(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvproxy.control.generation import Generation
     from kvproxy.control.outcome import Notice, Outcome
     from kvproxy.control.sources import Opener
+    from kvproxy.control.static_watch import StaticWatch
     from kvproxy.model.problem import Problem
     from kvproxy.model.static import StaticConfiguration
 
@@ -39,10 +40,12 @@ class ControlPlane:
         directory: Path,
         serve: Callable[[Generation], None],
         heard: Callable[[], None],
+        static: StaticWatch | None = None,
     ) -> None:
         """``directory``: where the journal is. ``heard`` is called after each word of a provider.
 
-        Both functions are called inside the event loop.
+        Both functions are called inside the event loop. ``static`` sees the static keys of the
+        deciding store.
         """
         self._settings = settings
         self._runners = {opener.name: SourceRunner(opener, self._offer) for opener in openers}
@@ -50,6 +53,7 @@ class ControlPlane:
         self._journal: Journal | None = None
         self._serve = serve
         self._heard = heard
+        self._static = static
         self._pipeline: Pipeline | None = None
         self._decided = False
         self._restored = False
@@ -68,6 +72,11 @@ class ControlPlane:
     def journal_problems(self) -> tuple[Problem, ...]:
         """What is wrong with the journal."""
         return () if self._journal is None else self._journal.problems
+
+    @property
+    def static_problems(self) -> tuple[Problem, ...]:
+        """Which static settings of the store are not in use."""
+        return () if self._static is None else self._static.problems
 
     def fresh_at(self, provider: str) -> float:
         """Return when the origin of ``provider`` last proved what it said; 0.0: not known."""
@@ -154,6 +163,8 @@ class ControlPlane:
         if not self._silent:
             self._all_spoke.set()
         self._take(outcome)
+        if self._static is not None and self._static.store == event.provider:
+            self._runners[event.provider].compare(self._static)
 
     def _tick(self) -> None:
         self._timer = None

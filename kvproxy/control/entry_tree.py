@@ -6,6 +6,7 @@ import logging
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from kvproxy.config.static_keys import is_static, static_values
 from kvproxy.model.decode import SECTIONS, decode_configuration, decode_entry
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.keytree import nest, split_key
@@ -23,6 +24,8 @@ _logger = logging.getLogger(__name__)
 class EntryTree:
     """The keys below one prefix and the configuration that they mean.
 
+    ``static_changes`` counts changes of static keys, which mean nothing here (`static_values`).
+
     `apply` and `replace` take new keys, `refresh` decodes what they touched. Entries that stay
     equal stay the very same objects in ``configuration``; so does the whole when nothing changed.
     """
@@ -33,6 +36,7 @@ class EntryTree:
         self.values: dict[str, bytes] = {}
         self.configuration = Configuration()
         self.problems: tuple[Problem, ...] = ()
+        self.static_changes = 0
         self._members: dict[Entry, dict[str, str]] = {}
         self._entry_problems: dict[Entry, list[Problem]] = {}
         self._strays: dict[str, set[str]] = {}
@@ -84,6 +88,11 @@ class EntryTree:
                 if key[len(self.prefix) :].strip("/") == top:
                     return key, self.values[key]
         return None
+
+    def static_values(self) -> dict[str, bytes]:
+        """Return the static keys, by key below the prefix."""
+        values = {key: self.values[key] for keys in self._strays.values() for key in keys}
+        return static_values(values, self.prefix)
 
     def refresh(self) -> bool:
         """Decode what was touched; True when any entry was, even with an equal outcome."""
@@ -152,6 +161,8 @@ class EntryTree:
         """Keep a key that belongs to no entry: alias, static option, or a mistake."""
         top = key[len(self.prefix) :].strip("/").partition("/")[0]
         known = top in self._strays
+        if is_static(top):
+            self.static_changes += 1
         if value is not None:
             self.values[key] = value
             self._strays.setdefault(top, set()).add(key)

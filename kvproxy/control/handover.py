@@ -147,6 +147,11 @@ class Inheritance:
                     each.close()
 
 
+def is_successor() -> bool:
+    """Tell whether this process was started by a hand-over that it has not taken up yet."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def inherited_descriptor() -> int | None:
     """Return the descriptor of the hand-over if this process was started by one, and forget it."""
     text = os.environ.pop(VARIABLE, "")

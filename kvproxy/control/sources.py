@@ -5,32 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from kvproxy.config.plugins import load_plugin, plugin_names
 from kvproxy.control.store_source import StoreSource
 from kvproxy.log import pairs
 from kvproxy.model.problem import Problem
-from kvproxy.provider import Failure, Plugin, Snapshot, Source, Unchanged
+from kvproxy.provider import Failure, Snapshot, Source, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kvproxy.control.static_watch import StaticWatch
     from kvproxy.model.static import StaticConfiguration
+    from kvproxy.provider import Plugin
 
-GROUP = "kvproxy.providers"
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 LASTING_SECONDS = 60.0
 """A source that ran for so long is started again as after its first end."""
 
 _logger = logging.getLogger("kvproxy.control")
-
-
-class PluginError(Exception):
-    """A configured provider has no usable plugin; the message names it and the reason."""
 
 
 class Opener(Struct, frozen=True):
@@ -46,18 +43,10 @@ def configured(settings: StaticConfiguration) -> list[Opener]:
     Raises `PluginError` when a plugin cannot be loaded.
     """
     openers = []
-    for entry_point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
-        section = getattr(settings, entry_point.name, None)
-        if section is None:
-            continue
-        try:
-            plugin = entry_point.load()
-        except Exception as error:
-            # A plugin is foreign code; whatever it raises, the message must name it.
-            raise PluginError(f"provider `{entry_point.name}`: {error}") from error
-        if not isinstance(plugin, Plugin):
-            raise PluginError(f"provider `{entry_point.name}`: {entry_point.value} is no Plugin")
-        openers.append(_opener(plugin, section, settings))
+    for name in plugin_names():
+        section = getattr(settings, name, None)
+        if section is not None:
+            openers.append(_opener(load_plugin(name), section, settings))
     return openers
 
 
@@ -65,14 +54,13 @@ def _opener(plugin: Plugin, section: Any, settings: StaticConfiguration) -> Open
     open_source, open_store = plugin.open_source, plugin.open_store
     if open_source is not None:
         return Opener(plugin.name, lambda: open_source(section, settings))
-    if open_store is not None:
-        return Opener(
-            plugin.name,
-            lambda: StoreSource(
-                open_store(section, settings), plugin.name, section.prefix, watch=section.watch
-            ),
-        )
-    raise PluginError(f"provider `{plugin.name}`: neither a store nor a source")
+    assert open_store is not None
+    return Opener(
+        plugin.name,
+        lambda: StoreSource(
+            open_store(section, settings), plugin.name, section.prefix, watch=section.watch
+        ),
+    )
 
 
 class SourceRunner:
@@ -93,6 +81,12 @@ class SourceRunner:
     def fresh_at(self) -> float:
         """The ``time.time()`` at which the origin last proved what it said; 0.0: not known."""
         return float(getattr(self._source, "fresh_at", 0.0))
+
+    def compare(self, static: StaticWatch) -> None:
+        """Let ``static`` see the static keys of the store that is read."""
+        source = self._source
+        if isinstance(source, StoreSource) and source.fresh_at:
+            static.look((id(source), source.static_changes), source.static_values)
 
     def start(self) -> None:
         """Start running; to be called once."""

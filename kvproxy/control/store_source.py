@@ -22,7 +22,7 @@ from kvproxy.model.problem import Problem
 from kvproxy.provider import Compacted, Failure, Snapshot, StoreError, Tree, Unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     from kvproxy.provider import Changes, Store
 
@@ -118,6 +118,18 @@ class StoreSource:
         """
         self._proof_wanted = True
         self._signal.set()
+
+    @property
+    def static_changes(self) -> int:
+        """How often static keys have changed so far, the first read included."""
+        return self._base.tree.static_changes
+
+    def static_values(self) -> Mapping[str, bytes]:
+        """Return the static keys that the store holds, by key below the prefix.
+
+        They do not follow the alias, as in Traefik 1.7.
+        """
+        return self._base.tree.static_values()
 
     async def close(self) -> None:
         """End the iterator and close the store."""

@@ -29,24 +29,27 @@ from setproctitle import setproctitle
 
 import kvproxy
 from kvproxy import log, turns
+from kvproxy.config import last_keys
+from kvproxy.config.plugins import PluginError
 from kvproxy.control import handover, service_manager, sockets, state_directory
 from kvproxy.control.commands import Commands
 from kvproxy.control.control_plane import ControlPlane
 from kvproxy.control.control_socket import ControlServer
 from kvproxy.control.fleet import Fleet, slot_count
-from kvproxy.control.sources import PluginError, configured
+from kvproxy.control.sources import configured
 from kvproxy.control.state_directory import StateDirectory, StateDirectoryError
+from kvproxy.control.static_watch import StaticWatch
 from kvproxy.control.worker_records import WorkerRecords, send_signal
 from kvproxy.log import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from kvproxy.config.startup import Start
     from kvproxy.control.generation import Generation
     from kvproxy.control.handover import Inheritance
     from kvproxy.control.sockets import SlotSockets
     from kvproxy.control.worker_records import ProcessName, WorkerRecord
-    from kvproxy.model.static import StaticConfiguration
 
 ORPHAN_MARGIN_SECONDS = 5.0
 PREDECESSOR_CHECK_SECONDS = 0.2
@@ -54,18 +57,20 @@ PREDECESSOR_CHECK_SECONDS = 0.2
 _logger = logging.getLogger("kvproxy.control")
 
 
-def run(settings: StaticConfiguration) -> int:
+def run(start: Start) -> int:
     """Run kvproxy until it is told to stop; returns the exit code."""
-    log.configure(settings.log_level)
+    log.configure(start.settings.static.log_level)
     turns.ask_for_long_turns()
-    return uvloop.run(Supervisor(settings).run())
+    return uvloop.run(Supervisor(start).run())
 
 
 class Supervisor:
     """One supervisor process. `run` is called once, inside the event loop."""
 
-    def __init__(self, settings: StaticConfiguration) -> None:
+    def __init__(self, start: Start) -> None:
         """Nothing is opened before `run`."""
+        settings = start.settings.static
+        self._start = start
         self._directory_path = state_directory.resolve(settings.state_dir)
         # Plugins and workers get the directory as it was found, not as it was asked for.
         self._settings = msgspec.structs.replace(settings, state_dir=str(self._directory_path))
@@ -76,6 +81,7 @@ class Supervisor:
         self._handing_over: asyncio.Task[None] | None = None
         self._hand_over_wanted = False
         self._handed_over = False
+        self._is_successor = False
         self._directory: StateDirectory
         self._records: WorkerRecords
         self._sockets: dict[str, SlotSockets]
@@ -114,6 +120,7 @@ class Supervisor:
 
     async def _inherit(self) -> Inheritance | None:
         descriptor = handover.inherited_descriptor()
+        self._is_successor = descriptor is not None
         return None if descriptor is None else await handover.receive(descriptor)
 
     def _open(self, inheritance: Inheritance | None) -> list[WorkerRecord]:
@@ -139,7 +146,8 @@ class Supervisor:
         for name, addresses in self._addresses.items():
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
         self._fleet = Fleet(settings, self._sockets, self._records, socket.gethostname())
-        self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify)
+        static = StaticWatch(self._start, self._on_missed_settings)
+        self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify, static)
         commands = Commands(
             self._fleet, self._plane, self._addresses, self._started_at, lambda: self._state
         )
@@ -180,6 +188,7 @@ class Supervisor:
         self._write_pid_file()
         await self._plane.start(None if inheritance is None else inheritance.generation)
         self._state = "running"
+        self._keep_keys()
         if self._hand_over_wanted:
             self._on_hand_over()
         self._in_background(self._keep_manager_informed())
@@ -187,6 +196,23 @@ class Supervisor:
             self._in_background(self._follow(inheritance.predecessor))
         elif orphans:
             self._in_background(self._replace_orphans(orphans))
+
+    def _keep_keys(self) -> None:
+        """Remember the static keys that a start went well with, for a start without the store."""
+        if self._start.keys is None:
+            return
+        try:
+            last_keys.keep(self._directory_path, self._start.keys)
+        except OSError as error:
+            _logger.error("static settings cannot be kept for bad days %s", pairs(reason=error))
+
+    def _on_missed_settings(self) -> None:
+        """Start again with what the store says, now that it answers.
+
+        Once: the successor waits longer for the store, and never does this itself.
+        """
+        if not self._is_successor:
+            self._on_hand_over()
 
     async def _keep_manager_informed(self) -> None:
         """Tell the service manager that requests are served, and go on telling its watchdog."""

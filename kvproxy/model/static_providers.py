@@ -46,6 +46,10 @@ class FileProvider(Section, frozen=True, rename="camel", kw_only=True):
     watch: Annotated[bool, about("follow changes")] = True
 
 
+EMBEDDED_FILE = "kvproxy.db"
+"""Name of the embedded store's file in the state directory when the settings name none."""
+
+
 class EmbeddedProvider(Section, frozen=True, rename="camel", kw_only=True):
     """Routes from the embedded store, a file that several processes may share."""
 
@@ -58,7 +62,7 @@ class KeyValueProvider(Provider, frozen=True, rename="camel", kw_only=True):
     """What every networked key-value store has."""
 
     endpoint: Annotated[str, about("host:port, several separated by commas")] = ""
-    prefix: Annotated[str, about("prefix of all keys")] = "traefik"
+    prefix: Annotated[str, about("prefix of all keys")] = "kvproxy"
     username: Annotated[str, about("user of the store")] = ""
     password: Annotated[str, about("password of the store", secret=True)] = ""
     tls: Annotated[ClientTLS, about("TLS towards the store")] | None = None
@@ -74,7 +78,7 @@ class EtcdProvider(KeyValueProvider, frozen=True, rename="camel", kw_only=True):
     """Routes from etcd."""
 
     endpoint: Annotated[str, about("host:port, several separated by commas")] = "127.0.0.1:2379"
-    prefix: Annotated[str, about("prefix of all keys")] = "/traefik"
+    prefix: Annotated[str, about("prefix of all keys")] = "/kvproxy"
     use_api_v3: Annotated[bool, about("speak version 3 of etcd's interface")] = field(
         default=False, name="useAPIV3"
     )
@@ -90,7 +94,7 @@ class BoltdbProvider(KeyValueProvider, frozen=True, rename="camel", kw_only=True
     """Routes from a BoltDB file."""
 
     endpoint: Annotated[str, about("path of the file")] = "127.0.0.1:4001"
-    prefix: Annotated[str, about("prefix of all keys")] = "/traefik"
+    prefix: Annotated[str, about("prefix of all keys")] = "/kvproxy"
 
 
 class RestProvider(Section, frozen=True, rename="camel", kw_only=True):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--recursive", "-r", is_flag=True, help="Also delete every key below.")
 @store_option
 @output_option
-def command(keys: tuple[str, ...], recursive: bool, store: str, output: str) -> None:
+def command(keys: tuple[str, ...], recursive: bool, store: str | None, output: str) -> None:
     """Delete keys as one transaction and print the store's new revision.
 
     Nothing is deleted when one of the keys does not exist.

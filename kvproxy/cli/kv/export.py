@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("export", cls=SettingsCommand)
 @store_option
-def command(store: str) -> None:
+def command(store: str | None) -> None:
     """Print the frontends, backends and certificates in the store as TOML.
 
     The result can be imported again, or be read by the file provider. Entries that cannot be

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--raw", is_flag=True, help="Print the bytes as they are, without a line end.")
 @store_option
 @output_option
-def command(key: str, raw: bool, store: str, output: str) -> None:
+def command(key: str, raw: bool, store: str | None, output: str) -> None:
     """Print the value of KEY.
 
     Exit code 1 when there is no such key. JSON output also says the revision of the store.

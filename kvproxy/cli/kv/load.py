@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
 @store_option
 @output_option
-def command(file: Path, replace: bool, dry_run: bool, store: str, output: str) -> None:
+def command(file: Path, replace: bool, dry_run: bool, store: str | None, output: str) -> None:
     """Write the frontends, backends and certificates of a TOML FILE to the store, all or nothing.
 
     An entry of the file replaces the entry of the same name as a whole; other entries stay

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--values", "-v", is_flag=True, help="Also print the values.")
 @store_option
 @output_option
-def command(below: str | None, values: bool, store: str, output: str) -> None:
+def command(below: str | None, values: bool, store: str | None, output: str) -> None:
     """List the keys that are PREFIX or below it, sorted; by default those of the proxy's prefix.
 
     \b

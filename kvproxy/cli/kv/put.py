@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @store_option
 @output_option
 def command(
-    pairs: tuple[str, ...], expected: str | None, if_absent: bool, store: str, output: str
+    pairs: tuple[str, ...], expected: str | None, if_absent: bool, store: str | None, output: str
 ) -> None:
     """Write keys as one transaction and print the store's new revision.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--once", is_flag=True, help="Exit after the first change.")
 @store_option
 @output_option
-def command(below: str | None, once: bool, store: str, output: str) -> None:
+def command(below: str | None, once: bool, store: str | None, output: str) -> None:
     """Print every change of the keys at PREFIX and below as it happens, until Ctrl-C.
 
     A line is `revision put KEY = VALUE` or `revision del KEY`; JSON output is one object a line.

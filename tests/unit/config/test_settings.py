@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from kvproxy.config.options import options
 from kvproxy.config.settings import Settings, SettingsError, load_settings
+from kvproxy.config.static_keys import StaticKeys, StorePlace
 from kvproxy.model.static import (
     EntryPoint,
     ForwardedHeaders,
@@ -20,6 +21,7 @@ from kvproxy.model.static import (
     Retry,
     StaticConfiguration,
 )
+from kvproxy.model.static_providers import EtcdProvider
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,7 @@ class Load:
     ) -> Settings:
         if file:
             self.file.write_text(file)
-        return load_settings(arguments, environment={}, key_values=keys)
+        return load_settings(arguments, environment={}, keys=static_keys(keys))
 
     def problems(self, *sources: Any, **named: Any) -> list[str]:
         try:
@@ -59,6 +61,15 @@ class Load:
             + str(problem).replace(str(self.file), "kvproxy.toml")
             for problem in found
         ]
+
+
+PLACE = StorePlace("etcd", EtcdProvider(prefix=""), StaticConfiguration())
+
+
+def static_keys(values: dict[str, str] | None) -> StaticKeys | None:
+    if values is None:
+        return None
+    return StaticKeys(PLACE, 1, {key: value.encode() for key, value in values.items()})
 
 
 def option(static: StaticConfiguration, path: str) -> Any:
@@ -170,7 +181,7 @@ def test_all_layers_together(load: Load) -> None:
     settings = load(
         'logLevel = "ERROR"\nworkers = 1\nmaxHeaders = 9\n[lifeCycle]\ngraceTimeOut = 1\n',
         ["--workers=2", "--maxHeaderBytes=2048", "--lifeCycle.requestAcceptGraceTimeout=2"],
-        {"maxheaderbytes": "4096", "maxheaders": "", "frontends/f/backend": "b", "alias": "x"},
+        {"maxheaderbytes": "4096", "maxheaders": ""},
     )
     static = settings.static
     assert (static.log_level, static.workers) == ("ERROR", 2)
@@ -333,7 +344,7 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     (
         "keys",
-        {"keys": {"workers": "two", "retry": "true", "foo/bar": "x", "Frontends/f/backend": "b"}},
+        {"keys": {"workers": "two", "retry": "true", "foo/bar": "x"}},
         [
             "warning foo: foo: unknown option",
             "fatal retry: retry: is a value; expected keys below it",
@@ -659,7 +670,7 @@ def test_any_sources_give_settings_or_named_problems(
         arguments = [each for each in arguments if not each.startswith("--configFile")]
         try:
             loaded = load_settings(
-                [f"--configFile={file}", *arguments], environment={}, key_values=keys
+                [f"--configFile={file}", *arguments], environment={}, keys=static_keys(keys)
             )
         except SettingsError as error:
             assert all(problem.message for problem in error.problems)

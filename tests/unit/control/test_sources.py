@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from kvproxy.config import plugins
+from kvproxy.config.plugins import PluginError
 from kvproxy.control import sources
-from kvproxy.control.sources import Opener, PluginError, SourceRunner, configured
+from kvproxy.control.sources import Opener, SourceRunner, configured
 from kvproxy.control.store_source import StoreSource
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.static import EmbeddedProvider, StaticConfiguration
@@ -160,8 +162,8 @@ async def test_stopping_ends_a_source_that_waits_between_tries() -> None:
 
 
 def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    found = metadata.EntryPoints([metadata.EntryPoint(name, value, sources.GROUP)])
-    monkeypatch.setattr(sources, "entry_points", lambda group: found.select(group=group))
+    found = metadata.EntryPoints([metadata.EntryPoint(name, value, plugins.GROUP)])
+    monkeypatch.setattr(plugins, "entry_points", found.select)
 
 
 def test_only_configured_providers_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +218,7 @@ def test_a_source_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_store_of_the_package_is_found() -> None:
-    found = {each.name: each.load() for each in metadata.entry_points(group=sources.GROUP)}
+    found = {each.name: each.load() for each in metadata.entry_points(group=plugins.GROUP)}
     assert found["embedded"].open_store(EmbeddedProvider(path="/x"), SETTINGS).name == "embedded"
     assert isinstance(
         found["embedded"].open_store(EmbeddedProvider(path="/x"), SETTINGS), EmbeddedStore
