@@ -38,19 +38,16 @@ def take(rates: Sequence[Rate], levels: Sequence[Level], now: int) -> tuple[int,
     Returns the delay in nanoseconds after which asking again makes sense (0: taken) and the new
     levels. The delay is that of a whole token, not shortened by the time since the last one.
     """
-    refilled = [refill(rate, level, now) for rate, level in zip(rates, levels, strict=True)]
-    delay = max(
-        (rate.interval for rate, level in zip(rates, refilled, strict=True) if not level.tokens),
-        default=0,
-    )
+    delay = 0
+    after = []
+    for (interval, burst), (tokens, since) in zip(rates, levels, strict=True):
+        came = (now - since) // interval
+        if came > 0:
+            # What is left of a token when one comes is lost.
+            tokens, since = min(burst, tokens + came), now
+        if not tokens and interval > delay:
+            delay = interval
+        after.append((tokens, since))
     if delay:
-        return delay, refilled
-    return 0, [Level(level.tokens - 1, level.since) for level in refilled]
-
-
-def refill(rate: Rate, level: Level, now: int) -> Level:
-    """Return the level at ``now``: what is left of a token when one came is lost."""
-    came = (now - level.since) // rate.interval
-    if came <= 0:
-        return level
-    return Level(min(rate.burst, level.tokens + came), now)
+        return delay, [Level(tokens, since) for tokens, since in after]
+    return 0, [Level(tokens - 1, since) for tokens, since in after]
