@@ -127,6 +127,8 @@ _DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 _TE_TRAILERS: Final = b"Te: trailers\r\n"
 _SWITCH: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 _MAX_LENGTH_DIGITS: Final = 18
+# As a number: looking for one byte is several times faster than for bytes of length 1.
+_TAB: Final = 0x09
 _NOT_WHOLE: Final = 0
 
 
@@ -162,16 +164,17 @@ def scan_request(
     if method == b"CONNECT":
         return 405
     flags = _METHOD_FLAGS.get(method, 0)
-    pieces = iter(_split_request(fields))
-    kept = [next(pieces)]
+    pieces = _split_request(fields)
     host: bytes | None = None
     length: bytes | None = None
     coding: bytes | None = None
     connection: bytes | None = None
     te = upgrade = b""
     known_expectation = True
-    for line, name, value, text in zip(pieces, pieces, pieces, pieces, strict=True):
-        name = name.lower()
+    for at in range(1, len(pieces), 4):
+        line, name, value = pieces[at], pieces[at + 1].lower(), pieces[at + 2]
+        # What stays in `pieces` goes to the server.
+        pieces[at] = pieces[at + 1] = pieces[at + 2] = b""
         if name == b"host":
             if host is not None:
                 return 400
@@ -182,23 +185,23 @@ def scan_request(
             connection = value if connection is None else connection + b"," + value
         elif name == b"content-length":
             # Not all parsers take a tab for white space beside a framing value.
-            if length is not None or b"\t" in line:
+            if length is not None or _TAB in line:
                 return 400
             length = value.rstrip(b" ")
             if len(length) > _MAX_LENGTH_DIGITS or not length.isdigit():
                 return 400
-            kept.append(line)
+            pieces[at] = line
         elif name == b"transfer-encoding":
-            if coding is not None or b"\t" in line:
+            if coding is not None or _TAB in line:
                 return 400
             coding = value.rstrip(b" ").lower()
-            kept.append(line)
+            pieces[at] = line
         elif name == b"expect":
             known_expectation &= value.rstrip(b" \t").lower() == b"100-continue"
             flags |= EXPECT
             # An HTTP/1.0 client cannot wait for 100 (Continue): RFC 9110, section 10.1.1.
             if minor == b"1":
-                kept.append(line)
+                pieces[at] = line
         elif name == b"te":
             te += b"," + value
         elif name == b"upgrade":
@@ -207,8 +210,7 @@ def scan_request(
             flags |= FORWARDED
         elif name.endswith(b"idempotency-key"):
             flags |= IDEMPOTENT
-            kept.append(line)
-        kept.append(text)
+            pieces[at] = line
 
     if host is None:
         if minor == b"1":
@@ -245,15 +247,14 @@ def scan_request(
     if _is_plain(target):
         flags |= PLAIN_PATH
     size = 0 if length is None else int(length)
-    fields = b"".join(kept)
     if minor == b"0":
         flags = flags & ~EXPECT | HTTP10
     elif b"close" not in options:
         flags |= KEEP_ALIVE
     if options and not _OPTIONS_WITHOUT_FIELD.issuperset(options):
-        fields = _without_nominated(fields, options)
+        pieces = [_without_nominated(b"".join(pieces), options)]
     if te and b"trailers" in _elements(te):
-        fields += _TE_TRAILERS
+        pieces.append(_TE_TRAILERS)
     if (
         b"upgrade" in options
         and b"websocket" in _elements(upgrade)
@@ -263,8 +264,8 @@ def scan_request(
         and coding is None
     ):
         flags |= UPGRADE
-        fields += _SWITCH
-    head = b"%b %b HTTP/1.1\r%b" % (method, target, fields)
+        pieces.append(_SWITCH)
+    head = b"".join((method, b" ", target, b" HTTP/1.1\r", *pieces))
     return head, host, target, flags, size, match.end()
 
 
@@ -298,42 +299,47 @@ def scan_response(
     if fields.count(b"\n") > MAX_HEADERS + 1:
         return 500
     status = int(code)
-    pieces = iter(_split_response(fields))
-    kept = [next(pieces)]
+    pieces = _split_response(fields)
     length = -1
     chunked = dated = False
     options: Collection[bytes] = ()
+    nominates = False
     upgrade = b""
     bodiless = status < 200 or status == 204
-    for line, name, value, text in zip(pieces, pieces, pieces, pieces, strict=True):
-        name = name.lower()
+    for at in range(1, len(pieces), 4):
+        line, name, value = pieces[at], pieces[at + 1].lower(), pieces[at + 2]
+        # What stays in `pieces` goes to the client.
+        pieces[at + 1] = pieces[at + 2] = b""
         if name == b"date":
             dated = True
-            kept.append(line)
-        elif name == b"content-length":
+            continue
+        if name == b"content-length":
             value = value.rstrip(b" ")
-            if b"\t" in line or len(value) > _MAX_LENGTH_DIGITS or not value.isdigit():
+            if _TAB in line or len(value) > _MAX_LENGTH_DIGITS or not value.isdigit():
                 return 500
             size = int(value)
             if length < 0:
                 length = size
                 if not bodiless:
-                    kept.append(line)
+                    continue
             elif length != size:
                 return 500
         elif name == b"connection":
-            found = _COMMON_OPTIONS.get(value) or _elements(value)
+            found = _COMMON_OPTIONS.get(value)
+            if found is None:
+                found = _elements(value)
+                nominates = not _OPTIONS_WITHOUT_FIELD.issuperset(found) or nominates
             options = found if not options else [*options, *found]
         elif name == b"transfer-encoding":
             value = value.rstrip(b" ")
-            if b"\t" in line or chunked or minor == b"0" or value.lower() != b"chunked":
+            if _TAB in line or chunked or minor == b"0" or value.lower() != b"chunked":
                 return 500
             chunked = True
             if not bodiless and not request_flags & HTTP10:
-                kept.append(line)
+                continue
         elif name == b"upgrade":
             upgrade += b"," + value
-        kept.append(text)
+        pieces[at] = b""
     if (chunked and length >= 0) or len(options) > MAX_CONNECTION_OPTIONS:
         return 500
 
@@ -365,19 +371,18 @@ def scan_response(
         kind = CLOSE
         reuse = False
 
-    fields = b"".join(kept)
-    if options and not _OPTIONS_WITHOUT_FIELD.issuperset(options):
-        fields = _without_nominated(fields, options)
+    if nominates:
+        pieces = [_without_nominated(b"".join(pieces), options)]
     keep = request_flags & KEEP_ALIVE and kind != CLOSE
     if kind == SWITCHING:
-        fields += _SWITCH
+        pieces.append(_SWITCH)
     elif kind != INFORMATIONAL:
         if not dated:
-            fields += date
+            pieces.append(date)
         if not keep:
-            fields += b"Connection: close\r\n"
+            pieces.append(b"Connection: close\r\n")
     if request_flags & SPLIT:
-        out = b"HTTP/1.1 %b\r%b" % (status_line, fields)
+        out = b"".join((b"HTTP/1.1 ", status_line, b"\r", *pieces))
         return out, kind, remaining, end, int(reuse), status
     body = b""
     if kind == LENGTH:
@@ -385,7 +390,7 @@ def scan_response(
         remaining -= len(body)
     elif kind == CLOSE:
         body = data[end:]
-    out = b"HTTP/1.1 %b\r%b\r\n%b" % (status_line, fields, body)
+    out = b"".join((b"HTTP/1.1 ", status_line, b"\r", *pieces, b"\r\n", body))
     if reuse and keep and not remaining and kind in (LENGTH, NO_BODY):
         return out
     return out, kind, remaining, end, int(reuse), status
