@@ -325,7 +325,7 @@ def scan_response(
             elif length != size:
                 return 500
         elif name == b"connection":
-            found = _COMMON_OPTIONS.get(value)
+            found: Collection[bytes] | None = _COMMON_OPTIONS.get(value)
             if found is None:
                 found = _elements(value)
                 nominates = not _OPTIONS_WITHOUT_FIELD.issuperset(found) or nominates
