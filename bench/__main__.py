@@ -11,7 +11,7 @@ from bench.load import BROWSER_HEADERS
 from bench.scenarios import ChangeTimes, Sample, say
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-ALL = ("requests", "routes", "changes", "impact", "errors", "memory")
+ALL = ("requests", "tls", "routes", "changes", "impact", "errors", "memory")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -38,6 +38,22 @@ def requests_table(samples: dict[str, Sample]) -> str:
     ]
     header = ["proxy", "CPU us a request", "requests/s", "p50 ms", "p99 ms", "memory MB", "errors"]
     return table([*header, "kvproxy's CPU / this"], rows)
+
+
+def handshakes_table(measured: dict[str, dict[str, float]]) -> str:
+    """One row a proxy; how many a core does a second, and kvproxy's number divided by the row's."""
+    own = measured["kvproxy"]
+    rows = []
+    for name, each in measured.items():
+        row = [name]
+        for kind in ("full", "resumed"):
+            row += [f"{each[kind]:.0f}", f"{1e6 / each[kind]:,.0f}"]
+            row.append(f"{each[kind] / own[kind]:.2f}x")
+        rows.append(row)
+    header = ["proxy"]
+    for kind in ("full", "resumed"):
+        header += [f"{kind}: CPU us", "a second and core", "kvproxy's / this"]
+    return table(header, rows)
 
 
 def routes_table(samples: dict[int, Sample]) -> str:
@@ -109,6 +125,18 @@ def main() -> None:
         say("requests with browser-like headers")
         measured = scenarios.requests(peers, rounds, seconds, BROWSER_HEADERS)
         parts += ["## Requests with ten browser-like headers\n", requests_table(measured)]
+    if "tls" in arguments.only:
+        with_tls = [peer for peer in peers if peer.tls_command is not None]
+        say("requests over TLS 1.3")
+        measured = scenarios.requests(with_tls, rounds, seconds, (), tls=True)
+        parts += ["## Requests over TLS 1.3\n", requests_table(measured)]
+        say("TLS 1.3 handshakes")
+        parts += [
+            "## TLS 1.3 handshakes\n",
+            "CPU of the proxy for a connection with a handshake and no request (ECDSA P-256); "
+            "resumed with a ticket.\n",
+            handshakes_table(scenarios.handshakes(with_tls, rounds, seconds)),
+        ]
     if "routes" in arguments.only:
         say("many host routes")
         counts = [1, 10_000] if quick else [1, 100, 10_000, 100_000]

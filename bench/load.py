@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import subprocess
 import time
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def wrk(
     headers: tuple[str, ...] = (),
     connections: int = 64,
     script: Path | None = None,
+    scheme: str = "http",
 ) -> Load:
     """Run wrk against a port for whole ``seconds``."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
@@ -64,7 +66,7 @@ def wrk(
         command += ["-H", header]
     if script is not None:
         command += ["-s", str(script)]
-    command.append(f"http://127.0.0.1:{port}/hello")
+    command.append(f"{scheme}://127.0.0.1:{port}/hello")
     done = subprocess.run(
         pinned(core, command), capture_output=True, text=True, timeout=seconds + 30, check=True
     )
@@ -100,13 +102,24 @@ def counts_of(text: str) -> tuple[int, int]:
     return int(requests[1]), errors
 
 
+def client_context() -> ssl.SSLContext:
+    """Return the settings of a TLS client that takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Poller:
     """One keep-alive connection that asks for the same host again and again."""
 
-    def __init__(self, port: int, host: str) -> None:
+    def __init__(self, port: int, host: str, *, tls: bool = False) -> None:
         """Connect, and ask once, so that a worker has accepted the connection."""
         self._request = f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        if tls:
+            context = client_context()
+            self._socket = context.wrap_socket(self._socket, server_hostname=host)
         self.local_port = self._socket.getsockname()[1]
         self.ask()
 
@@ -134,13 +147,13 @@ class Poller:
         self._socket.close()
 
 
-def wait_for_answer(port: int, seconds: float = 30) -> None:
+def wait_for_answer(port: int, seconds: float = 30, *, tls: bool = False) -> None:
     """Wait until the proxy on ``port`` answers 200 for the benchmark's host."""
     deadline = time.monotonic() + seconds
     last = "nothing"
     while time.monotonic() < deadline:
         try:
-            poller = Poller(port, HOST)
+            poller = Poller(port, HOST, tls=tls)
             answer = poller.ask()
             poller.close()
             if answer.startswith(b"HTTP/1.1 200"):

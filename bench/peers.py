@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,13 @@ PEERS_DIRECTORY = Path(__file__).parent.parent / ".peers"
 @dataclass
 class Peer:
     """How one proxy is started. ``command`` writes its configuration into a folder and returns
-    argv."""
+    argv; ``tls_command`` the same for a TLS port, with the certificate of `certificate_files`."""
 
     name: str
     command: Callable[[Path, int, int], list[str]]
     version: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    tls_command: Callable[[Path, int, int], list[str]] | None = None
 
     def installed(self) -> bool:
         """Whether its program is on this machine."""
@@ -54,8 +56,25 @@ def write(folder: Path, name: str, text: str) -> str:
     return str(path)
 
 
-def nginx(folder: Path, port: int, backend: int) -> list[str]:
+def certificate_files(folder: Path) -> tuple[Path, Path]:
+    """Return certificate and key (ECDSA, P-256) of the benchmark's host, made when first asked
+    for."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    if not key.exists():
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
+        command += ["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", f"/CN={HOST}"]
+        command += ["-addext", f"subjectAltName=DNS:{HOST}", "-keyout", str(key)]
+        subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True)
+    return certificate, key
+
+
+def nginx(folder: Path, port: int, backend: int, *, tls: bool = False) -> list[str]:
     """nginx with an upstream keep-alive pool."""
+    listen = ""
+    if tls:
+        certificate, key = certificate_files(folder)
+        listen = f"ssl; ssl_certificate {certificate}; ssl_certificate_key {key}; "
+        listen += "ssl_protocols TLSv1.2 TLSv1.3"
     configuration = f"""
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 8192; }}
@@ -63,7 +82,7 @@ http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 600;
   upstream backend {{ server 127.0.0.1:{backend}; keepalive 128; keepalive_requests 100000000; }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096; server_name {HOST};
+    listen 127.0.0.1:{port} backlog=4096 {listen}; server_name {HOST};
     location / {{
       proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
       proxy_set_header Host $proxy_host; proxy_set_header X-Real-Ip $remote_addr;
@@ -76,8 +95,12 @@ http {{
     return ["nginx", "-e", f"{folder}/error.log", "-c", write(folder, "nginx.conf", configuration)]
 
 
-def haproxy(folder: Path, port: int, backend: int) -> list[str]:
+def haproxy(folder: Path, port: int, backend: int, *, tls: bool = False) -> list[str]:
     """HAProxy in HTTP mode, one thread, reused connections."""
+    bind = ""
+    if tls:
+        both = "".join(path.read_text() for path in certificate_files(folder))
+        bind = f"ssl crt {write(folder, 'both.pem', both)} alpn http/1.1"
     configuration = f"""
 global
   nbthread 1
@@ -90,28 +113,35 @@ defaults
   option forwardfor
   http-reuse always
 frontend all
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port} {bind}
   acl known hdr(host) -i {HOST}
   use_backend servers if known
 backend servers
-  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto {"https" if tls else "http"}
   http-request set-header X-Forwarded-Host %[req.hdr(Host)]
   server one 127.0.0.1:{backend}
 """
     return ["haproxy", "-db", "-f", write(folder, "haproxy.cfg", configuration)]
 
 
-def traefik(folder: Path, port: int, backend: int) -> list[str]:
+def traefik(folder: Path, port: int, backend: int, *, tls: bool = False) -> list[str]:
     """Traefik v3 with the file provider."""
+    router, section = "", ""
+    if tls:
+        certificate, key = certificate_files(folder)
+        router = ", tls: {}"
+        pair = f'certFile: "{certificate}", keyFile: "{key}"'
+        section = f"tls: {{stores: {{default: {{defaultCertificate: {{{pair}}}}}}}}}"
     dynamic = write(
         folder,
         "dynamic.yml",
         f"""
 http:
   routers:
-    all: {{rule: "Host(`{HOST}`)", service: servers}}
+    all: {{rule: "Host(`{HOST}`)", service: servers{router}}}
   services:
     servers: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{backend}"}}]}}}}
+{section}
 """,
     )
     static = write(
@@ -190,11 +220,17 @@ http://{HOST}:{port} {{
     return [str(PEERS_DIRECTORY / "bin/caddy"), "run", "--config", path, "--adapter", "caddyfile"]
 
 
-def kvproxy(folder: Path, port: int, backend: int) -> list[str]:
+def kvproxy(folder: Path, port: int, backend: int, *, tls: bool = False) -> list[str]:
     """kvproxy with one worker and the file provider; metrics counted, access log off (defaults)."""
+    section = ""
+    if tls:
+        certificate, key = certificate_files(folder)
+        section = "[[entryPoints.http.tls.certificates]]\n"
+        section += f'certFile = "{certificate}"\nkeyFile = "{key}"'
     configuration = f"""
 [entryPoints.http]
 address = "127.0.0.1:{port}"
+{section}
 [file]
 [frontends.bench]
 backend = "servers"
@@ -225,14 +261,15 @@ def _envoy_program() -> str:
 def all_peers() -> dict[str, Peer]:
     """Return every proxy by name, kvproxy first."""
     one_core = {"GOMAXPROCS": "1"}
+    traefik_version = [str(PEERS_DIRECTORY / "bin/traefik"), "version"]
     version = [sys.executable, "-m", "kvproxy", "version"]
     peers = [
-        Peer("kvproxy", kvproxy, version),
+        Peer("kvproxy", kvproxy, version, tls_command=partial(kvproxy, tls=True)),
         Peer("kvproxy, pure Python", kvproxy, version, {"KVPROXY_PURE_PYTHON": "1"}),
-        Peer("nginx", nginx, ["nginx", "-v"]),
-        Peer("HAProxy", haproxy, ["haproxy", "-v"]),
+        Peer("nginx", nginx, ["nginx", "-v"], tls_command=partial(nginx, tls=True)),
+        Peer("HAProxy", haproxy, ["haproxy", "-v"], tls_command=partial(haproxy, tls=True)),
         Peer("Envoy", envoy, [_envoy_program(), "--version"]),
-        Peer("Traefik v3", traefik, [str(PEERS_DIRECTORY / "bin/traefik"), "version"], one_core),
+        Peer("Traefik v3", traefik, traefik_version, one_core, partial(traefik, tls=True)),
         Peer("Caddy", caddy, [str(PEERS_DIRECTORY / "bin/caddy"), "version"], one_core),
     ]
     return {peer.name: peer for peer in peers}

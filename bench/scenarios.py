@@ -85,47 +85,105 @@ def backend(folder: Path, servers: int = 1) -> Iterator[list[int]]:
         yield ports
 
 
-def one_round(
-    peer: Peer, backend_port: int, seconds: float, headers: tuple[str, ...], folder: Path
-) -> Sample:
-    """Start a proxy, warm it up, measure it, stop it."""
+@contextlib.contextmanager
+def started(peer: Peer, backend_port: int, folder: Path, *, tls: bool) -> Iterator[tuple[int, int]]:
+    """Start a proxy on its core for the time of the block; yields its port and process id."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         port = machine.free_port()
-        command = pinned(PROXY_CORE, peer.command(Path(place), port, backend_port))
+        make = peer.tls_command if tls else peer.command
+        assert make is not None, f"{peer.name} has no TLS configuration"
+        command = pinned(PROXY_CORE, make(Path(place), port, backend_port))
         with running(command, peer.environment, folder / "proxy.out") as process:
-            load.wait_for_answer(port)
-            load.wrk(port, 1, core=LOAD_CORE, headers=headers)
-            tree = machine.process_tree(process.pid)
-            began, busy, own = machine.cpu_seconds(tree), machine.busy_seconds(), time.monotonic()
-            children = os.times()
-            result = load.wrk(port, seconds, core=LOAD_CORE, headers=headers)
-            after = os.times()
-            used = machine.cpu_seconds(tree) - began
-            elapsed = time.monotonic() - own
-            generator = after.children_user + after.children_system
-            generator -= children.children_user + children.children_system
-            # The server's share is not known apart; with the load it fills its core at most.
-            foreign = (machine.busy_seconds() - busy - used - generator) / elapsed
-            return Sample(
-                microseconds=used / result.requests * 1e6,
-                requests_per_second=result.requests / result.seconds,
-                p50=result.p50,
-                p99=result.p99,
-                memory=machine.memory_bytes(tree),
-                errors=result.errors,
-                foreign=foreign,
-            )
+            load.wait_for_answer(port, tls=tls)
+            yield port, process.pid
+
+
+def one_round(
+    peer: Peer,
+    backend_port: int,
+    seconds: float,
+    headers: tuple[str, ...],
+    folder: Path,
+    *,
+    tls: bool = False,
+) -> Sample:
+    """Start a proxy, warm it up, measure it, stop it."""
+    scheme = "https" if tls else "http"
+    with started(peer, backend_port, folder, tls=tls) as (port, process):
+        load.wrk(port, 1, core=LOAD_CORE, headers=headers, scheme=scheme)
+        tree = machine.process_tree(process)
+        began, busy, own = machine.cpu_seconds(tree), machine.busy_seconds(), time.monotonic()
+        children = os.times()
+        result = load.wrk(port, seconds, core=LOAD_CORE, headers=headers, scheme=scheme)
+        after = os.times()
+        used = machine.cpu_seconds(tree) - began
+        elapsed = time.monotonic() - own
+        generator = after.children_user + after.children_system
+        generator -= children.children_user + children.children_system
+        # The server's share is not known apart; with the load it fills its core at most.
+        foreign = (machine.busy_seconds() - busy - used - generator) / elapsed
+        return Sample(
+            microseconds=used / result.requests * 1e6,
+            requests_per_second=result.requests / result.seconds,
+            p50=result.p50,
+            p99=result.p99,
+            memory=machine.memory_bytes(tree),
+            errors=result.errors,
+            foreign=foreign,
+        )
+
+
+def handshakes(peers: list[Peer], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
+    """Measure the CPU microseconds of a TLS 1.3 handshake, full and resumed, by proxy."""
+    found: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary)) as ports:
+        for number in range(rounds):
+            for peer in peers:
+                with started(peer, ports[0], Path(temporary), tls=True) as (port, process):
+                    for kind in ("full", "resumed"):
+                        sample = one_kind_of_handshake(port, process, seconds, kind)
+                        found.setdefault(peer.name, {}).setdefault(kind, []).append(sample)
+                        say(f"  round {number + 1} {peer.name:22} {kind:8} {sample:7.1f} us")
+    return {
+        name: {kind: statistics.median(each) for kind, each in kinds.items()}
+        for name, kinds in found.items()
+    }
+
+
+def one_kind_of_handshake(port: int, process: int, seconds: float, kind: str) -> float:
+    """Return the CPU microseconds of one handshake, connection and all."""
+    tree = machine.process_tree(process)
+    command = [sys.executable, "-m", "bench.handshakes", str(port)]
+    for length in (0.5, seconds):
+        began = machine.cpu_seconds(tree)
+        text = subprocess.run(
+            pinned(LOAD_CORE, [*command, str(length), kind]),
+            capture_output=True,
+            text=True,
+            timeout=length + 30,
+            check=True,
+        ).stdout
+        used = machine.cpu_seconds(tree) - began
+    done, resumed = map(int, text.split())
+    if resumed != (done if kind == "resumed" else 0):
+        raise RuntimeError(f"{resumed} of {done} handshakes were resumed")
+    return used / done * 1e6
 
 
 def requests(
-    peers: list[Peer], rounds: int, seconds: float, headers: tuple[str, ...]
+    peers: list[Peer],
+    rounds: int,
+    seconds: float,
+    headers: tuple[str, ...],
+    *,
+    tls: bool = False,
 ) -> dict[str, Sample]:
     """Measure proxies in interleaved rounds; returns the median of each figure by proxy."""
     samples: dict[str, list[Sample]] = {peer.name: [] for peer in peers}
     with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary)) as ports:
         for number in range(rounds):
             for peer in peers:
-                sample = one_round(peer, ports[0], seconds, headers, Path(temporary))
+                sample = one_round(peer, ports[0], seconds, headers, Path(temporary), tls=tls)
                 samples[peer.name].append(sample)
                 say(
                     f"  round {number + 1} {peer.name:22} {sample.microseconds:7.2f} us "

@@ -15,6 +15,7 @@ from kvproxy.config.options import ANY, options
 from kvproxy.model.problem import nearest_name
 from kvproxy.model.schema import Report
 from kvproxy.model.static import Ping
+from kvproxy.model.tls import BROKEN_SUITES, KNOWN_SUITES, VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -138,6 +139,8 @@ class Draft(Report):
             forwarded = point.setdefault("forwardedHeaders", {"insecure": True})
             for text in forwarded.get("trustedIPs", ()):
                 self._network(("entryPoints", name, "forwardedHeaders", "trustedIPs"), text)
+            if "tls" in point:
+                self._tls(("entryPoints", name, "tls"), point["tls"])
         defaults = self.document.get("defaultEntryPoints", ("http",))
         for name in defaults:
             if name not in points:
@@ -189,6 +192,31 @@ class Draft(Report):
         elif address in addresses and int(match[1]) != 0:
             self.add(path, f"is also the address of `{addresses[address]}`", expected="another one")
         addresses[address] = name
+
+    def _tls(self, path: Path, tls: Mapping[str, Any]) -> None:
+        version = tls.get("minVersion", "")
+        if version and version not in VERSIONS:
+            self.add(
+                (*path, "minVersion"),
+                f"`{version}` is no version",
+                expected=f"one of {', '.join(VERSIONS)}",
+                nearest=nearest_name(version, VERSIONS),
+            )
+        suites = tls.get("cipherSuites", ())
+        for name in suites:
+            if name not in KNOWN_SUITES:
+                self.add(
+                    (*path, "cipherSuites"),
+                    f"`{name}` is no cipher suite",
+                    expected="names such as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+                    nearest=nearest_name(name, KNOWN_SUITES),
+                )
+            elif name in BROKEN_SUITES:
+                self.add((*path, "cipherSuites"), f"`{name}` is not offered any more", fatal=False)
+        if suites and BROKEN_SUITES.issuperset(suites):
+            self.add((*path, "cipherSuites"), "names no suite that is offered", expected="others")
+        if tls.get("clientCAFiles"):
+            self.add((*path, "clientCAFiles"), "is deprecated; used as clientCA.files", fatal=False)
 
     def _network(self, path: Path, text: str) -> None:
         try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kvproxy.control.worker_records import WorkerRecords
     from kvproxy.model.messages import Applied
     from kvproxy.model.static import StaticConfiguration
+    from kvproxy.model.tls import ServedTLS
 
 WORKER_COMMAND = (sys.executable, "-m", "kvproxy.proxy")
 CHECK_SECONDS = 0.5
@@ -73,14 +74,17 @@ class Fleet:
         records: WorkerRecords,
         host_name: str,
         command: Sequence[str] = WORKER_COMMAND,
+        tls: Mapping[str, ServedTLS] | None = None,
     ) -> None:
-        """``sockets``: entry point to the sockets of each slot; ``host_name``: of this machine."""
+        """``sockets``: entry point to the sockets of each slot; ``host_name``: of this machine;
+        ``tls``: of the entry points that have it."""
         self.slots = slot_count(settings.workers)
         self.generation: Generation | None = None
         self._settings = settings
         self._sockets = sockets
         self._records = records
         self._host_name = host_name
+        self._tls = dict(tls or {})
         self._command = command
         self._workers: dict[int, WorkerProcess] = {}
         self._restarts = [0] * self.slots
@@ -261,7 +265,7 @@ class Fleet:
 
     async def _run_worker(self, slot: int) -> str:
         """Run one worker process to its end and return how it ended."""
-        start = Start(slot, self._settings, self._host_name)
+        start = Start(slot, self._settings, self._host_name, self._tls)
         try:
             worker = WorkerProcess.start(self._command, start, self._encode, self)
         except OSError as error:

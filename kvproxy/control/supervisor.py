@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import os
 import signal
@@ -31,7 +32,7 @@ import kvproxy
 from kvproxy import log, turns
 from kvproxy.config import last_keys
 from kvproxy.config.plugins import PluginError
-from kvproxy.control import handover, service_manager, sockets, state_directory
+from kvproxy.control import certificates, handover, service_manager, sockets, state_directory
 from kvproxy.control.commands import Commands
 from kvproxy.control.control_plane import ControlPlane
 from kvproxy.control.control_socket import ControlServer
@@ -101,6 +102,7 @@ class Supervisor:
             if inheritance is None:
                 await self._control.start()
         except (
+            certificates.CertificateError,
             handover.HandOverError,
             PluginError,
             StateDirectoryError,
@@ -133,6 +135,12 @@ class Supervisor:
         )
         self._records = WorkerRecords(self._directory.workers)
         orphans = self._records.orphans()
+        now = datetime.datetime.now(datetime.UTC)
+        tls, problems = certificates.resolve_all(
+            settings.entry_points, certificates.generate_default(now), now
+        )
+        for problem in problems:
+            _logger.error("certificate is not used %s", pairs(problem=problem))
         self._sockets = sockets.bind_all(
             settings.entry_points,
             slot_count(settings.workers),
@@ -145,7 +153,7 @@ class Supervisor:
         }
         for name, addresses in self._addresses.items():
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
-        self._fleet = Fleet(settings, self._sockets, self._records, socket.gethostname())
+        self._fleet = Fleet(settings, self._sockets, self._records, socket.gethostname(), tls=tls)
         static = StaticWatch(self._start, self._on_missed_settings)
         self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify, static)
         commands = Commands(

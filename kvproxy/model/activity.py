@@ -28,6 +28,7 @@ ACTIVE_STATIC = frozenset(
         "embedded",
         "entryPoints.*.address",
         "entryPoints.*.forwardedHeaders",
+        "entryPoints.*.tls",
         "etcd.endpoint",
         "etcd.password",
         "etcd.prefix",
@@ -63,7 +64,6 @@ SECURITY_STATIC = frozenset(
     {
         "entryPoints.*.auth",
         "entryPoints.*.redirect",
-        "entryPoints.*.tls",
         "entryPoints.*.whiteList",
         "entryPoints.*.whiteListSourceRange",
     }

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from kvproxy.model.dynamic import Backend, Frontend
 from kvproxy.model.static import StaticConfiguration
+from kvproxy.model.tls import ServedCertificate, ServedTLS
 
 EntryKey = tuple[str, str]
 """(provider, name): frontends and backends of two providers never collide."""
@@ -34,12 +35,25 @@ class BackendEntry(Struct, frozen=True, gc=False):
     backend: Backend
 
 
+class CertificateEntry(Struct, frozen=True, gc=False):
+    """One certificate of one provider and the digest of its content."""
+
+    provider: str
+    name: str
+    digest: bytes
+    certificate: ServedCertificate
+
+
 class Start(Struct, frozen=True, tag=True):
-    """First message to a worker: who it is and the static configuration."""
+    """First message to a worker: who it is and the static configuration.
+
+    ``tls`` by the name of the entry point; those that are not in it serve without TLS.
+    """
 
     slot: int
     settings: StaticConfiguration
     host_name: str
+    tls: dict[str, ServedTLS] = field(default_factory=dict)
 
 
 class Listen(Struct, frozen=True, tag=True):

@@ -9,17 +9,20 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kvproxy.http.scan import KEEP_ALIVE
 from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.forwarded import Trust
 from kvproxy.proxy.stages import NO_STAGES, Stages
+from kvproxy.proxy.tls import EntryPointTLS
+from kvproxy.proxy.tls_connection import TLSConnection
 from kvproxy.routing.index import RouteIndex
 from kvproxy.rules.matchers import canonical_host
 
 if TYPE_CHECKING:
     from kvproxy.model.static import EntryPoint, StaticConfiguration
+    from kvproxy.model.tls import ServedTLS
     from kvproxy.proxy.chain import Chain
     from kvproxy.proxy.clock import Clock
 
@@ -43,7 +46,33 @@ BACKLOG = 4096
 
 ALL_FLAGS = -1
 
+HANDSHAKE_SECONDS = 10.0
+"""Bound for a TLS handshake, from accept on, and for a PROXY protocol header (none in Go)."""
+
+PROTOCOLS: dict[str, Callable[[Listener], asyncio.Protocol]] = {"http/1.1": ClientConnection}
+"""What TLS entry points offer by ALPN, the preferred protocol first, and what speaks it."""
+
 Internal = Callable[[], tuple[int, bytes]]
+
+
+class Connection(Protocol):
+    """What a listener wants of whatever serves a connection."""
+
+    transport: asyncio.Transport
+    deadline: float
+
+    def expire(self, now: float) -> None:
+        """Act on a passed ``deadline``."""
+        ...
+
+    def drain(self, now: float) -> None:
+        """End as soon as nobody loses anything by it."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in progress."""
+        ...
 
 
 def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
@@ -74,8 +103,10 @@ class Listener:
         *,
         clock: Clock,
         server_name: bytes,
+        tls: ServedTLS | None = None,
     ) -> None:
-        """``server_name``: this machine's name, for ``X-Forwarded-Server``."""
+        """``server_name``: this machine's name, for ``X-Forwarded-Server``. ``tls``: None serves
+        without TLS; raises ssl.SSLError."""
         timeouts = settings.responding_timeouts
         self.name = name
         self.clock = clock
@@ -87,6 +118,8 @@ class Listener:
         self.idle_seconds = timeouts.idle_timeout or ANSWER_SECONDS
         self.read_is_total = timeouts.read_timeout > 0
         self.head_seconds = timeouts.read_timeout or HEAD_SECONDS
+        self.handshake_seconds = min(self.head_seconds, HANDSHAKE_SECONDS)
+        self.tls = None if tls is None else EntryPointTLS(tls, tuple(PROTOCOLS))
         self.read_seconds = timeouts.read_timeout or STALL_SECONDS
         self.write_is_total = timeouts.write_timeout > 0
         self.write_seconds = timeouts.write_timeout or ANSWER_SECONDS
@@ -100,11 +133,12 @@ class Listener:
         self.kept_flags = ALL_FLAGS
         self.internal: dict[bytes, Internal] = {}
         self.stages: Stages = NO_STAGES
-        self.connections: set[ClientConnection] = set()
+        self.connections: set[Connection] = set()
         self.statuses = [0] * 6
         self._servers: list[tuple[int, socket.socket, asyncio.Server]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: dict[tuple[str, int, str], int] = {}
+        self._handshakes_failed: dict[str, int] = {}
 
     def install(self, index: RouteIndex[Chain], changed: Iterable[bytes]) -> None:
         """Make ``index`` the present one; ``changed`` are the literal hosts whose routes differ."""
@@ -128,10 +162,16 @@ class Listener:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_KEEP_ALIVE_SECONDS)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: ClientConnection(self), sock=listening, backlog=BACKLOG
-        )
+        server = await loop.create_server(self._accept, sock=listening, backlog=BACKLOG)
         self._servers.append((slot, listening, server))
+
+    def _accept(self) -> asyncio.Protocol:
+        """Return what takes a new connection."""
+        return ClientConnection(self) if self.tls is None else TLSConnection(self, self.tls)
+
+    def protocol_for(self, negotiated: str | None) -> asyncio.Protocol:
+        """Return what takes the requests of a TLS connection; ``negotiated`` by ALPN, if at all."""
+        return PROTOCOLS[negotiated or "http/1.1"](self)
 
     def release(self, slot: int) -> None:
         """Leave the sockets of a slot, and what waits in their queues, to the slot's own worker."""
@@ -158,7 +198,7 @@ class Listener:
             waiting += _waiting(queue)
             queue.close()
         for connection in waiting:
-            await loop.connect_accepted_socket(lambda: ClientConnection(self), connection)
+            await loop.connect_accepted_socket(self._accept, connection)
 
     def drain(self) -> None:
         """Close idle connections, and busy ones after their request; to be called again until
@@ -193,6 +233,11 @@ class Listener:
                 times,
                 reason,
             )
+        handshakes, self._handshakes_failed = self._handshakes_failed, {}
+        for reason, times in handshakes.items():
+            logger.info(
+                "TLS handshakes failed entryPoint=%s times=%d reason=%s", self.name, times, reason
+            )
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work that belongs to a connection, keeping a reference until it is done."""
@@ -209,6 +254,11 @@ class Listener:
         key = (server, status, reason)
         if key in self._failures or len(self._failures) < 100:
             self._failures[key] = self._failures.get(key, 0) + 1
+
+    def handshake_failed(self, reason: str) -> None:
+        """Note why a TLS handshake failed; logged like `failure`."""
+        if reason in self._handshakes_failed or len(self._handshakes_failed) < 20:
+            self._handshakes_failed[reason] = self._handshakes_failed.get(reason, 0) + 1
 
     @property
     def busy(self) -> int:

@@ -67,7 +67,12 @@ class Worker:
         self._clock = Clock()
         self._listeners = {
             name: Listener(
-                name, entry_point, settings, clock=self._clock, server_name=start.host_name.encode()
+                name,
+                entry_point,
+                settings,
+                clock=self._clock,
+                server_name=start.host_name.encode(),
+                tls=start.tls.get(name),
             )
             for name, entry_point in settings.entry_points.items()
         }

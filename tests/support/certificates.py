@@ -8,19 +8,36 @@ import ipaddress
 import shutil
 import ssl
 import tempfile
+from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 HOUR = datetime.timedelta(hours=1)
 
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key as PEM texts."""
+
+    certificate: str
+    key: str
+
+    def option(self) -> dict[str, str]:
+        """Return the pair as it stands in a configuration."""
+        return {"certFile": self.certificate, "keyFile": self.key}
+
 
 class Authority:
-    """A certificate authority: ``pem`` is its certificate as text, ``path`` the same in a file."""
+    """A certificate authority: ``pem`` is its certificate as text, ``path`` the same in a file,
+    ``key`` its key as text."""
 
     def __init__(self, name: str) -> None:
         """Make a key and a self-signed certificate."""
@@ -47,11 +64,20 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         self.pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+        self.key = self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode()
         self.path = self.directory / "authority.pem"
         self.path.write_text(self.pem)
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+        *,
+        ended: bool = False,
     ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
@@ -60,8 +86,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - HOUR)
-            .not_valid_after(now + 24 * HOUR)
+            .not_valid_before(now - 2 * HOUR)
+            .not_valid_after(now - HOUR if ended else now + 24 * HOUR)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
@@ -69,29 +95,39 @@ class Authority:
             )
         )
 
-    def bundle(self, *names: str) -> Path:
-        """Return a file with a new key and its certificate for ``names`` (or addresses).
+    def issue(
+        self,
+        *names: str,
+        common: str | None = None,
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+        expired: bool = False,
+        algorithm: hashes.HashAlgorithm | None = None,
+    ) -> Pair:
+        """Return a certificate for ``names`` (DNS names or addresses) with its key.
 
-        The first name is also the common name. Servers and clients may use it.
+        ``common``: its common name, the first of the names unless given, none when empty. Servers
+        and clients may use it.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
-        certificate = (
-            self._builder(subject, key.public_key())
-            .add_extension(alternatives, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        bundle = self.directory / f"{certificate.serial_number}.pem"
-        bundle.write_bytes(
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        common = names[0] if common is None else common
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)] if common else [])
+        builder = self._builder(subject, key.public_key(), ended=expired)
+        if names:
+            alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+            builder = builder.add_extension(alternatives, critical=False)
+        certificate = builder.sign(self._key, algorithm or hashes.SHA256())
+        return Pair(
+            certificate.public_bytes(serialization.Encoding.PEM).decode(),
             key.private_bytes(
                 serialization.Encoding.PEM,
                 serialization.PrivateFormat.PKCS8,
                 serialization.NoEncryption(),
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
+            ).decode(),
         )
-        return bundle
+
+    def bundle(self, *names: str) -> Path:
+        """Return a file with a new key and its certificate for ``names`` (or addresses)."""
+        return self.write(self.issue(*names))
 
     def server_context(self, *names: str, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
         """Return the TLS settings of a server with a certificate for ``names`` (or addresses).
@@ -103,6 +139,27 @@ class Authority:
         if protocols:
             context.set_alpn_protocols(list(protocols))
         return context
+
+    def client_context(
+        self, certificate: Pair | None = None, protocols: tuple[str, ...] = ("http/1.1",)
+    ) -> ssl.SSLContext:
+        """Return the TLS settings of a client that trusts this authority alone.
+
+        It does not compare the name of the server, and has ``certificate`` to show.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(self.path)
+        context.set_alpn_protocols(list(protocols))
+        if certificate is not None:
+            context.load_cert_chain(self.write(certificate))
+        return context
+
+    def write(self, pair: Pair) -> Path:
+        """Write key and certificate into one file."""
+        path = self.directory / f"{next(_numbers)}.pem"
+        path.write_text(pair.key + pair.certificate)
+        return path
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -22,7 +22,7 @@ ROWS: list[tuple[str, str, str, bool, bool, bool]] = [
     ("accessLog.fields.names", "map of texts", "none", True, True, False),
     ("entryPoints", "map of sections", "`http` on `:80`", True, True, True),
     ("entryPoints.<name>.address", "text", "required", False, False, True),
-    ("entryPoints.<name>.tls.certificates.<name>.certFile", "text", "empty", False, False, False),
+    ("entryPoints.<name>.tls.certificates.<name>.certFile", "text", "empty", False, False, True),
     ("acme.domains", "list of sections", "none", True, True, False),
     ("file", "section", "absent", True, False, True),
     ("lifeCycle", "section", "present", True, False, True),

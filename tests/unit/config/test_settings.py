@@ -385,12 +385,38 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     (
         "options that protect and are not there yet",
-        {"arguments": ["--entryPoints=Name:http Address::1 TLS Auth.Basic.Users:a:b"]},
+        {"arguments": ["--entryPoints=Name:http Address::1 WhiteList.SourceRange:1.2.3.4 "
+                       "Auth.Basic.Users:a:b"]},
         [
-            "fatal --entryPoints: entryPoints.http.tls: is not active yet, and leaving it out "
-            "would open what it is to protect; expected a configuration without it",
+            "fatal --entryPoints: entryPoints.http.whiteList: is not active yet, and leaving it "
+            "out would open what it is to protect; expected a configuration without it",
             "fatal --entryPoints: entryPoints.http.auth: is not active yet, and leaving it out "
             "would open what it is to protect; expected a configuration without it",
+        ],
+    ),
+    (
+        "TLS",
+        {"file": '[entryPoints.s]\naddress = ":1"\n[entryPoints.s.tls]\n'
+         'minVersion = "VersionTLS21"\nclientCAFiles = ["ca.pem"]\n'
+         'cipherSuites = ["TLS_RSA_WITH_AES_128_GCM_SHA", "TLS_RSA_WITH_RC4_128_SHA"]\n'
+         '[entryPoints.t]\naddress = ":2"\n[entryPoints.t.tls]\n'
+         'cipherSuites = ["TLS_RSA_WITH_RC4_128_SHA"]\n'},
+        [
+            "fatal kvproxy.toml:4: entryPoints.s.tls.minVersion: `VersionTLS21` is no version; "
+            "expected one of VersionTLS10, VersionTLS11, VersionTLS12, VersionTLS13; "
+            "did you mean `VersionTLS13`?",
+            "fatal kvproxy.toml:6: entryPoints.s.tls.cipherSuites: `TLS_RSA_WITH_AES_128_GCM_SHA` "
+            "is no cipher suite; expected names such as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256; "
+            "did you mean `TLS_RSA_WITH_AES_128_GCM_SHA256`?",
+            "warning kvproxy.toml:6: entryPoints.s.tls.cipherSuites: `TLS_RSA_WITH_RC4_128_SHA` "
+            "is not offered any more",
+            "warning kvproxy.toml:5: entryPoints.s.tls.clientCAFiles: is deprecated; used as "
+            "clientCA.files",
+            "warning kvproxy.toml:10: entryPoints.t.tls.cipherSuites: `TLS_RSA_WITH_RC4_128_SHA` "
+            "is not offered any more",
+            "fatal kvproxy.toml:10: entryPoints.t.tls.cipherSuites: names no suite that is "
+            "offered; expected others",
+            "warning defaultEntryPoints: no entry point is named `http`; expected one of s, t",
         ],
     ),
     (

@@ -1,0 +1,81 @@
+"""From what the supervisor says of TLS to contexts of OpenSSL."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvproxy.model.tls import CIPHER_SUITES, FIXED_SUITES, LEAST_VERSION, VERSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kvproxy.model.tls import ServedCertificate, ServedTLS
+
+TICKETS = 1
+"""Session tickets for each full handshake (as Go; OpenSSL's own default is 2)."""
+
+OLD_VERSIONS = ("VersionTLS10", "VersionTLS11")
+
+DEFAULT_CIPHERS = (
+    "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:RSA+AESGCM:RSA+AES:!aNULL:!eNULL:!PSK:!AESCCM"
+)
+"""Suites below TLS 1.3 where the entry point names none: those that Go offers."""
+
+
+def build_context(
+    tls: ServedTLS, certificate: ServedCertificate, protocols: Sequence[str]
+) -> ssl.SSLContext:
+    """Return the context of an entry point's connections that offer ``certificate``.
+
+    OpenSSL takes some settings from the context that a connection began with and some from the one
+    that its server name led to, so both are made alike. ``protocols``: for ALPN. Raises
+    ssl.SSLError when OpenSSL does not accept the certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if not tls.min_version:
+        # As in Go, where the client's order counts unless `minVersion` is set.
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = TICKETS
+    _choose_versions(context, tls)
+    context.set_alpn_protocols(list(protocols))
+    if tls.client_authorities:
+        context.load_verify_locations(cadata="\n".join(tls.client_authorities))
+        context.verify_mode = ssl.CERT_OPTIONAL if tls.client_optional else ssl.CERT_REQUIRED
+    _load(context, certificate)
+    return context
+
+
+def _choose_versions(context: ssl.SSLContext, tls: ServedTLS) -> None:
+    named = [CIPHER_SUITES[name] for name in tls.cipher_suites if name in CIPHER_SUITES]
+    version = tls.min_version or LEAST_VERSION
+    if tls.cipher_suites and not named and FIXED_SUITES.intersection(tls.cipher_suites):
+        version = "VersionTLS13"
+    ciphers = ":".join(named) or DEFAULT_CIPHERS
+    if version in OLD_VERSIONS:
+        # These versions sign with SHA-1, which OpenSSL 3 only does at this level.
+        ciphers += ":@SECLEVEL=0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion[VERSIONS[version]]
+    context.set_ciphers(ciphers)
+
+
+def _load(context: ssl.SSLContext, certificate: ServedCertificate) -> None:
+    """Load a certificate from memory: Python only takes files, and a key must not be in one."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        file = Path(f"/proc/self/fd/{descriptor}")
+        file.write_text(f"{certificate.key}\n{certificate.chain}")
+        context.load_cert_chain(file, password=_no_password)
+    finally:
+        os.close(descriptor)
+
+
+def _no_password() -> bytes:
+    """Give OpenSSL no chance to ask the terminal."""
+    return b""
