@@ -56,6 +56,12 @@ ACTIVE_STATIC = frozenset(
         "rootCAs",
         "stateDir",
         "workers",
+        "zookeeper.endpoint",
+        "zookeeper.password",
+        "zookeeper.prefix",
+        "zookeeper.tls",
+        "zookeeper.username",
+        "zookeeper.watch",
     }
 )
 """Static options that have an effect."""

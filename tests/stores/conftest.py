@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from kvproxy.provider import Store
     from tests.stores.harness import StoreHarness
 
-_OUR_STORES = "tests.stores.embedded:EmbeddedHarness,tests.stores.etcd:EtcdHarness"
+_OUR_STORES = ",".join(
+    (
+        "tests.stores.embedded:EmbeddedHarness",
+        "tests.stores.etcd:EtcdHarness",
+        "tests.stores.zookeeper:ZookeeperHarness",
+    )
+)
 
 
 def _load(name: str) -> Any:

@@ -448,18 +448,16 @@ async def test_a_value_that_is_too_large_is_refused_by_name(
 
 
 async def test_odd_keys_are_kept(store: Store, harness: StoreHarness) -> None:
-    values = {
-        f"t/{key}{end}": key.encode()
-        for key in (*ODD_KEYS, *harness.odd_keys)
-        for end in ("", "/x")
-    }
+    usual = [key for key in ODD_KEYS if key not in harness.refused_keys]
+    odd_keys = (*usual, *harness.odd_keys)
+    values = {f"t/{key}{end}": key.encode() for key in odd_keys for end in ("", "/x")}
     start = await store.probe()
     keys = list(values)
     for first in range(0, len(keys), harness.transaction_keys):
         part = keys[first : first + harness.transaction_keys]
         await store.write(Transaction(put={key: values[key] for key in part}))
     assert (await store.read("t")).values == values
-    for key in (*ODD_KEYS, *harness.odd_keys):
+    for key in odd_keys:
         assert set((await store.read(f"t/{key}")).values) == {f"t/{key}", f"t/{key}/x"}
     held: Mapping[str, bytes] = {}
     async with asyncio.timeout(DEADLINE):
