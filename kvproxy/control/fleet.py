@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from kvproxy import channel
+from kvproxy.balance.shared_memory import SharedMemory
 from kvproxy.control.crash_loop import CrashLoop
 from kvproxy.control.delta import delta, full
 from kvproxy.control.worker_process import WorkerProcess
@@ -86,6 +87,7 @@ class Fleet:
         self._host_name = host_name
         self._tls = dict(tls or {})
         self._command = command
+        self._memory = SharedMemory.create(self.slots)
         self._workers: dict[int, WorkerProcess] = {}
         self._restarts = [0] * self.slots
         self._unserved_since: dict[int, float] = {}
@@ -185,6 +187,7 @@ class Fleet:
             _logger.error("workers did not stop in time and are killed %s", pairs(count=len(late)))
             self.kill()
             await asyncio.wait(late, timeout=STOP_MARGIN_SECONDS)
+        self._memory.close()
 
     def kill(self) -> None:
         """Kill every worker now."""
@@ -265,9 +268,11 @@ class Fleet:
 
     async def _run_worker(self, slot: int) -> str:
         """Run one worker process to its end and return how it ended."""
-        start = Start(slot, self._settings, self._host_name, self._tls)
+        start = Start(slot, self._settings, self._host_name, self._tls, self.slots)
         try:
-            worker = WorkerProcess.start(self._command, start, self._encode, self)
+            worker = WorkerProcess.start(
+                self._command, start, self._encode, self, [self._memory.descriptor]
+            )
         except OSError as error:
             return f"cannot start: {error}"
         self._workers[slot] = worker
@@ -285,6 +290,7 @@ class Fleet:
         try:
             code = await worker.finished()
         finally:
+            self._memory.worker_died(slot)
             del self._workers[slot]
             self._unserved_since[slot] = monotonic()
         with contextlib.suppress(OSError):

@@ -115,8 +115,9 @@ class WorkerProcess:
         start: Start,
         encode: Encode,
         events: WorkerEvents,
+        descriptors: Sequence[int] = (),
     ) -> WorkerProcess:
-        """Start ``command --channel FD --slot N`` and send it ``start``.
+        """Start ``command --channel FD --slot N`` and send it ``start`` with ``descriptors``.
 
         Raises OSError when the process cannot be started. The process outlives this one.
         """
@@ -133,7 +134,7 @@ class WorkerProcess:
                 raise
         channel: Channel[FromWorker] = Channel(ours, FromWorker)
         worker = cls(start.slot, process, channel, encode, events)
-        channel.send(start)
+        channel.send(start, descriptors)
         return worker
 
     def listen(self, entry_point: str, sockets: Sequence[socket.socket], slot: int) -> None:

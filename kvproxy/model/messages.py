@@ -47,13 +47,15 @@ class CertificateEntry(Struct, frozen=True, gc=False):
 class Start(Struct, frozen=True, tag=True):
     """First message to a worker: who it is and the static configuration.
 
-    ``tls`` by the name of the entry point; those that are not in it serve without TLS.
+    ``tls`` by the name of the entry point; those that are not in it serve without TLS. It comes with the descriptor of the memory that all ``slots`` workers share
+    (`kvproxy.balance.shared_memory`); without one the worker shares with nobody.
     """
 
     slot: int
     settings: StaticConfiguration
     host_name: str
     tls: dict[str, ServedTLS] = field(default_factory=dict)
+    slots: int = 1
 
 
 class Listen(Struct, frozen=True, tag=True):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from setproctitle import setproctitle
 
 from kvproxy import log, turns
+from kvproxy.balance.shared_memory import SharedMemory
 from kvproxy.channel import Channel, ChannelClosed
 from kvproxy.model.messages import (
     Applied,
@@ -58,8 +59,8 @@ FREEZE_ENTRIES = 1_000
 class Worker:
     """One process of the data plane."""
 
-    def __init__(self, start: Start, channel: Channel[ToWorker]) -> None:
-        """``start``: the first message of the supervisor."""
+    def __init__(self, start: Start, channel: Channel[ToWorker], memory: SharedMemory) -> None:
+        """``start``: the first message of the supervisor; ``memory``: shared by all workers."""
         settings = start.settings
         self._slot = start.slot
         self._channel = channel
@@ -257,7 +258,7 @@ def sweep_seconds(settings: StaticConfiguration) -> float:
 async def serve(channel_descriptor: int) -> None:
     """Run a worker on the supervisor's channel (a unix stream socket)."""
     channel: Channel[ToWorker] = Channel(socket.socket(fileno=channel_descriptor), ToWorker)
-    message, _ = await channel.receive()
+    message, descriptors = await channel.receive()
     if not isinstance(message, Start):
         raise SystemExit(f"the first message must be Start, not {type(message).__name__}")
     log.configure(message.settings.log_level)
@@ -266,5 +267,10 @@ async def serve(channel_descriptor: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     gc.collect()
     gc.freeze()
-    await Worker(message, channel).run()
+    memory = (
+        SharedMemory(descriptors[0], message.slot, message.slots)
+        if descriptors
+        else SharedMemory.alone()
+    )
+    await Worker(message, channel, memory).run()
     channel.close()
