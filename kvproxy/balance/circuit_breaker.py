@@ -21,8 +21,10 @@ from kvproxy.balance.expression import (
 from kvproxy.balance.window import RollingCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableSequence, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+
+    from kvproxy.balance.window import Cells
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -164,12 +166,12 @@ def block_cells(slots: int) -> int:
 class CircuitBreaker:
     """The breaker of one chain, as one worker sees it. Times are monotonic nanoseconds."""
 
-    __slots__ = ("_condition", "_header", "_lock", "_rows", "_slot")
+    __slots__ = ("__weakref__", "_condition", "_header", "_lock", "_rows", "_slot")
 
     def __init__(
         self,
         condition: Condition,
-        blocks: Sequence[MutableSequence[int]],
+        blocks: Sequence[Cells],
         lock: AbstractContextManager[object],
         *,
         slot: int = 0,
@@ -267,7 +269,7 @@ class _Row:
 
     __slots__ = ("_at", "_cells", "_counts", "_measure")
 
-    def __init__(self, cells: MutableSequence[int], at: int, measure: _Measure) -> None:
+    def __init__(self, cells: Cells, at: int, measure: _Measure) -> None:
         self._cells = cells
         self._at = at
         self._measure = measure

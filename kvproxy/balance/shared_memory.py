@@ -89,6 +89,12 @@ class SharedMemory:
         start = self._blocks + number * length
         return memoryview(self._map)[start : start + length].cast("q")
 
+    def clear_block(self, number: int) -> None:
+        """Make all cells of a block 0."""
+        length = 8 * block_cells(self.slots)
+        start = self._blocks + number * length
+        self._map[start : start + length] = bytes(length)
+
     def block_lock(self, number: int) -> HeldLock:
         """Return the lock of a block."""
         return HeldLock(self.locks, self._blocks + number)

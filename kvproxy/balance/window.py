@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import MutableSequence
+
+class Cells(Protocol):
+    """Numbers of 64 bits: an array, or a view of shared memory."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """Return a number."""
+        ...
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        """Replace a number."""
+        ...
 
 
 class RollingCounts:
@@ -20,14 +29,14 @@ class RollingCounts:
 
     def __init__(
         self,
-        cells: MutableSequence[int],
+        cells: Cells,
         start: int,
         *,
         buckets: int,
         period: int,
         counters: int,
     ) -> None:
-        """``cells``: of 64 bits, `cells_needed` from ``start`` on; ``period``: nanoseconds."""
+        """``cells``: `cells_needed` from ``start`` on; ``period``: nanoseconds."""
         self._cells = cells
         self._start = start
         self._buckets = buckets

@@ -70,3 +70,23 @@ def format_duration(seconds: float) -> str:
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return f"{text}s"
+
+
+def format_nanoseconds(nanoseconds: int) -> str:
+    """Return a duration, 0 or more, as Go spells it: ``1m30s``, ``1.5s``, ``250ms``, ``0s``."""
+    for unit, name in ((1, "ns"), (1_000, "\u00b5s"), (1_000_000, "ms")):
+        if 0 < nanoseconds < 1_000 * unit:
+            return f"{_decimal(nanoseconds, unit)}{name}"
+    minutes, rest = divmod(nanoseconds, 60 * NANOSECONDS)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{_decimal(rest, NANOSECONDS)}s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+def _decimal(number: int, unit: int) -> str:
+    """Return ``number`` / ``unit`` (a power of ten) without needless zeros."""
+    whole, part = divmod(number, unit)
+    digits = f"{part:0{len(str(unit)) - 1}}".rstrip("0") if part else ""
+    return f"{whole}.{digits}" if digits else str(whole)

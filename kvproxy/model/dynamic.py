@@ -27,6 +27,13 @@ class Server(Section, frozen=True, rename="camel", kw_only=True):
             "given 1 in a key-value store, else 0"
         ),
     ] = 1
+    drain: Annotated[
+        bool,
+        about(
+            "take no new clients: only requests tied to the server by a cookie still go there "
+            "(not in Traefik 1.7)"
+        ),
+    ] = False
     tags: Annotated[tuple[str, ...], about("matched by provider constraints only")] = ()
 
 

@@ -47,7 +47,8 @@ class CertificateEntry(Struct, frozen=True, gc=False):
 class Start(Struct, frozen=True, tag=True):
     """First message to a worker: who it is and the static configuration.
 
-    ``tls`` by the name of the entry point; those that are not in it serve without TLS. It comes with the descriptor of the memory that all ``slots`` workers share
+    ``tls`` by the name of the entry point; those that are not in it serve without TLS. The message
+    comes with the descriptor of the memory that all ``slots`` workers share
     (`kvproxy.balance.shared_memory`); without one the worker shares with nobody.
     """
 
@@ -89,6 +90,17 @@ class Apply(Struct, frozen=True, tag=True):
     removed_frontends: list[EntryKey] = field(default_factory=list)
     removed_backends: list[EntryKey] = field(default_factory=list)
     last: bool = True
+
+
+class HealthChange(Struct, frozen=True, tag=True):
+    """Health checks (by `kvproxy.model.health.check_key`) that began to fail or to succeed.
+
+    ``whole``: these are all that fail.
+    """
+
+    down: list[bytes] = field(default_factory=list)
+    up: list[bytes] = field(default_factory=list)
+    whole: bool = False
 
 
 class Stop(Struct, frozen=True, tag=True):
@@ -139,5 +151,5 @@ class Statistics(Struct, frozen=True, tag=True):
     backends: list[BackendCounters] = field(default_factory=list)
 
 
-ToWorker = Start | Listen | Release | Apply | Stop
+ToWorker = Start | Listen | Release | Apply | HealthChange | Stop
 FromWorker = Ready | Applied | Refused | Statistics

@@ -39,6 +39,7 @@ class Attempts:
         "_listener",
         "_reading_paused",
         "_request",
+        "_server",
         "_status",
         "_tries",
         "_upstream",
@@ -59,6 +60,7 @@ class Attempts:
         self._ended = False
         self._limits: list[tuple[Finish, float]] = []
         self._reading_paused = False
+        self._server: Server | None = None
         self._status = 0
         self._tries = 0
         self._upstream: Upstream | None = None
@@ -92,6 +94,7 @@ class Attempts:
     def _next_server(self) -> Server | None:
         """Begin an attempt; None when it has ended in an answer of the proxy's own."""
         chain = self._chain
+        unreachable, self._server = self._server, None
         while True:
             self._tries += 1
             refusal = self._take_limits()
@@ -103,9 +106,10 @@ class Attempts:
                 return None
         server = chain.single
         if server is None and chain.choose is not None:
-            server, self._cookie = chain.choose(self._request)
+            server, self._cookie = chain.choose(self._request, unreachable)
         elif server is None:
             server = chain.next_server()
+        self._server = server
         if server is None:
             self._answer(text_answer(chain.no_server_status))
         return server
@@ -286,6 +290,8 @@ class Attempts:
         now = monotonic()
         for finish, since in reversed(held):
             finish(self._request, status, now - since)
+        if self._chain.answered is not None and self._server is not None:
+            self._chain.answered(self._server, status)
 
     def _end(self, status: int) -> None:
         if self._ended:

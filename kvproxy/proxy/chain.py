@@ -5,18 +5,19 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, TypeAlias
 
-from kvproxy.balance.wrr import WeightedRoundRobin
 from kvproxy.proxy.stages import NO_STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from kvproxy.middleware.contract import Request
+    from kvproxy.proxy.balancer import Balancer
     from kvproxy.proxy.server import Server
     from kvproxy.proxy.stages import Stages
     from kvproxy.rules.modifiers import Modifiers
 
-    Choose: TypeAlias = Callable[[Request], tuple[Server | None, bytes]]
+    Choose: TypeAlias = Callable[[Request, Server | None], tuple[Server | None, bytes]]
+    Answered: TypeAlias = Callable[[Server, int], None]
 
 LATENCY_BOUNDS = (0.1, 0.3, 1.2, 5.0)
 """Upper bounds of the latency histogram, seconds (the default buckets of Traefik 1.7)."""
@@ -28,40 +29,17 @@ COUNTER_CELLS = HISTOGRAM_CELL + len(LATENCY_BOUNDS) + 1
 seconds; from 11 on: histogram (first cell left implicit)."""
 
 
-class Balancer:
-    """Servers of a backend and the position in their rotation.
-
-    Kept from generation to generation while the servers and weights of the chain stay the same.
-    """
-
-    __slots__ = ("__weakref__", "rotation", "servers", "signature")
-
-    def __init__(self, servers: Sequence[Server], weights: Sequence[int]) -> None:
-        """``servers`` and ``weights`` are parallel."""
-        self.servers = tuple(servers)
-        self.rotation = WeightedRoundRobin(weights)
-        self.signature = balancer_signature(servers, weights)
-
-    def next(self) -> Server | None:
-        """Return the next server of the rotation, None when every weight is 0 or there is none."""
-        position = self.rotation.next()
-        return None if position < 0 else self.servers[position]
-
-
-def balancer_signature(servers: Sequence[Server], weights: Sequence[int]) -> tuple[object, ...]:
-    """Return what must stay equal for a rotation to go on."""
-    return tuple((id(server), weight) for server, weight in zip(servers, weights, strict=True))
-
-
 class Chain:
     """The compiled way of a request through one frontend on one entry point.
 
     ``direct``: nothing but forwarding is to be done. ``staged``: there are middlewares. ``single``:
     the only server, when there is no choice. ``choose``, where set, chooses the server by the
-    request and returns it with the header lines that the answer gets.
+    request (and by the server that the attempt before did not reach) and returns it with the header
+    lines that the answer gets. ``answered``, where set, is told what came of each attempt.
     """
 
     __slots__ = (
+        "answered",
         "attempts",
         "balancer",
         "choose",
@@ -71,7 +49,6 @@ class Chain:
         "modifiers",
         "name",
         "next_server",
-        "no_server_status",
         "pass_host",
         "priority",
         "single",
@@ -92,6 +69,7 @@ class Chain:
         stages: Stages = NO_STAGES,
         limits: Stages = NO_STAGES,
         choose: Choose | None = None,
+        answered: Answered | None = None,
     ) -> None:
         """``priority``: of the frontend; ``attempts``: servers asked at most; ``counters``: the
         backend's cells of this worker; ``stages``: middlewares that a request meets once;
@@ -102,19 +80,20 @@ class Chain:
         self.stages = stages
         self.limits = limits
         self.choose = choose
-        self.staged = bool(stages or limits or choose)
+        self.answered = answered
+        self.staged = bool(stages or limits or choose or answered)
         self.direct = not modifiers and not self.staged
         self.pass_host = pass_host
         self.priority = priority
         self.attempts = attempts
         self.counters = counters
         self.next_server = balancer.next
-        servers = balancer.servers
-        weights = balancer.rotation.weights
-        only = len(servers) == 1 and weights[0] and choose is None
-        self.single = servers[0] if only else None
-        # Specification section 7.1: no server is 503, all weights 0 is 500.
-        self.no_server_status = 500 if servers else 503
+        self.single = balancer.single if choose is None else None
+
+    @property
+    def no_server_status(self) -> int:
+        """What a request is answered that finds no server."""
+        return self.balancer.no_server_status
 
     def count(self, status_class: int, seconds: float) -> None:
         """Count an answer."""

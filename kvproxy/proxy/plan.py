@@ -17,17 +17,24 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from kvproxy.balance.stickiness import stickiness_of
 from kvproxy.model.digest import add_digests, digest_text
-from kvproxy.proxy.chain import COUNTER_CELLS, Balancer, Chain, balancer_signature
+from kvproxy.model.health import check_key
+from kvproxy.proxy.backend_options import ChainIdentity, breaker_stages, limits
+from kvproxy.proxy.balancer import Affinity, Balancer, Member
+from kvproxy.proxy.chain import COUNTER_CELLS, Chain
+from kvproxy.proxy.health import Health
 from kvproxy.proxy.server import Server
+from kvproxy.proxy.stages import Stages
 from kvproxy.routing.index import IndexedRoute
 from kvproxy.routing.places import scope_of
 from kvproxy.rules.errors import RuleError
 from kvproxy.rules.parser import FrontendRule, parse_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from kvproxy.balance.shared_memory import SharedMemory
     from kvproxy.model.dynamic import Frontend
     from kvproxy.model.messages import Apply, BackendEntry, EntryKey, FrontendEntry
     from kvproxy.model.static import StaticConfiguration
@@ -51,16 +58,22 @@ class UnknownBaseError(Exception):
 class BackendPlan:
     """A backend's servers, weights and counters in this worker."""
 
-    __slots__ = ("counters", "entry", "servers", "weights")
+    __slots__ = ("counters", "entry", "members", "stickiness")
 
     def __init__(
-        self, entry: BackendEntry, servers: list[Server], weights: list[int], counters: list[float]
+        self, entry: BackendEntry, members: Sequence[Member], counters: list[float]
     ) -> None:
-        """``servers`` and ``weights`` are parallel; ``counters`` outlive changes of the backend."""
+        """``counters`` outlive changes of the backend."""
         self.entry = entry
-        self.servers = servers
-        self.weights = weights
+        self.members = members
         self.counters = counters
+        self.stickiness = stickiness_of(entry.backend.load_balancer, entry.name)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether weights follow failures."""
+        balancer = self.entry.backend.load_balancer
+        return balancer is not None and balancer.method.lower() == "drr"
 
 
 class FrontendPlan:
@@ -82,8 +95,13 @@ class Plan:
         settings: StaticConfiguration,
         transport: TransportSettings,
         listeners: Mapping[str, Listener],
+        memory: SharedMemory,
     ) -> None:
-        """``listeners`` by entry point name; their indexes are replaced by `apply`."""
+        """``listeners`` by entry point name; their indexes are replaced by `apply`.
+
+        ``memory``: what all workers share.
+        """
+        self.health = Health()
         self.generation = 0
         self.digest = ""
         self.backends: dict[EntryKey, BackendPlan] = {}
@@ -91,6 +109,7 @@ class Plan:
         self._settings = settings
         self._transport = transport
         self._listeners = listeners
+        self._memory = memory
         self._users: dict[EntryKey, set[EntryKey]] = {}
         self._servers: dict[tuple[str, str, str], Server] = {}
         self._balancers: WeakValueDictionary[tuple[str, str, bytes], Balancer] = (
@@ -131,18 +150,20 @@ class Plan:
     def compile_backend(self, entry: BackendEntry) -> BackendPlan:
         """Compile a backend; servers of the same address are shared by the whole worker."""
         weight_zero = self._settings.allow_min_weight_zero
-        by_identity: dict[int, tuple[Server, int]] = {}
+        members: dict[Server, Member] = {}
         for name in sorted(entry.backend.servers):
             configured = entry.backend.servers[name]
             server = self._server(configured.url)
-            weight = configured.weight if configured.weight or weight_zero else 1
-            by_identity[id(server)] = (server, weight)
+            members[server] = Member(
+                server,
+                configured.url,
+                configured.weight if configured.weight or weight_zero else 1,
+                configured.drain,
+                check_key(configured.url, entry.backend.health_check),
+            )
         previous = self.backends.get((entry.provider, entry.name))
         counters = previous.counters if previous else [0.0] * COUNTER_CELLS
-        pairs = list(by_identity.values())
-        return BackendPlan(
-            entry, [pair[0] for pair in pairs], [pair[1] for pair in pairs], counters
-        )
+        return BackendPlan(entry, list(members.values()), counters)
 
     def _server(self, url: str) -> Server:
         fresh = Server(url, self._transport)
@@ -159,18 +180,17 @@ class Plan:
         """Compile the way of a request through a frontend on one entry point.
 
         Frontends of a provider whose settings are equal share one rotation (specification
-        section 1.6).
+        section 1.6). Raises `ValueError` for options that the supervisor should not have passed on.
         """
-        settings = frontend.frontend
-        key = (listener.name, frontend.provider, shared_settings(settings))
-        balancer = self._balancers.get(key)
-        if balancer is None or balancer.signature != balancer_signature(
-            backend.servers, backend.weights
-        ):
-            balancer = Balancer(backend.servers, backend.weights)
-            self._balancers[key] = balancer
+        settings, options = frontend.frontend, backend.entry.backend
+        shared = shared_settings(settings)
+        identity = ChainIdentity(listener.name, frontend.provider, shared)
+        balancer = self._balancer((listener.name, frontend.provider, shared), backend)
+        affinity = None
+        if backend.stickiness is not None or backend.dynamic:
+            affinity = Affinity(balancer, backend.stickiness)
         retry = self._settings.retry
-        attempts = 1 if retry is None else retry.attempts or max(1, len(backend.servers))
+        attempts = 1 if retry is None else retry.attempts or max(1, len(backend.members))
         return Chain(
             frontend.name,
             balancer,
@@ -179,7 +199,20 @@ class Plan:
             priority=settings.priority if settings.priority > 0 else rule.length,
             attempts=attempts,
             counters=backend.counters,
+            stages=Stages(breaker_stages(options, identity, self._memory)),
+            limits=Stages(limits(settings, options, identity, self._memory)),
+            choose=None if affinity is None else affinity.choose,
+            answered=balancer.answered if backend.dynamic else None,
         )
+
+    def _balancer(self, key: tuple[str, str, bytes], backend: BackendPlan) -> Balancer:
+        """Return the balancer of a chain: the present one while its members stay the same."""
+        held = self._balancers.get(key)
+        if held is not None and held.signature == (tuple(backend.members), backend.dynamic):
+            return held
+        fresh = Balancer(backend.members, self.health, dynamic=backend.dynamic, previous=held)
+        self._balancers[key] = fresh
+        return fresh
 
     def entry_points_of(self, frontend: Frontend) -> list[Listener]:
         """Return the listeners that a frontend is attached to."""
@@ -257,8 +290,15 @@ class _Step:
                         f"frontend {entry.name}: no backend {entry.frontend.backend}"
                     )
                 else:
-                    for listener in self.plan.entry_points_of(entry.frontend):
-                        chain = self.plan.compile_chain(listener, entry, rule, backend)
+                    try:
+                        chains = [
+                            (listener, self.plan.compile_chain(listener, entry, rule, backend))
+                            for listener in self.plan.entry_points_of(entry.frontend)
+                        ]
+                    except ValueError as error:
+                        self.problems.append(f"frontend {entry.name}: {error}")
+                        chains = []
+                    for listener, chain in chains:
                         routes[listener.name].append(
                             IndexedRoute(key, entry.frontend.priority, rule, chain)
                         )
@@ -356,5 +396,5 @@ class _Step:
 
     @staticmethod
     def _use(backend: BackendPlan, change: int) -> None:
-        for server in backend.servers:
-            server.users += change
+        for member in backend.members:
+            member.server.users += change

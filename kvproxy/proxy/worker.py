@@ -22,6 +22,7 @@ from kvproxy.model.messages import (
     Applied,
     Apply,
     BackendCounters,
+    HealthChange,
     Listen,
     Ready,
     Refused,
@@ -77,7 +78,7 @@ class Worker:
             )
             for name, entry_point in settings.entry_points.items()
         }
-        self._plan = Plan(settings, TransportSettings(settings), self._listeners)
+        self._plan = Plan(settings, TransportSettings(settings), self._listeners, memory)
         self._ready = False
         self._stopping = False
         self._parts: list[Apply] = []
@@ -128,6 +129,8 @@ class Worker:
                     await self._apply(message)
                 elif isinstance(message, Listen):
                     await self._listen(message, descriptors)
+                elif isinstance(message, HealthChange):
+                    self._plan.health.update(message)
                 elif isinstance(message, Release):
                     for listener in self._listeners.values():
                         listener.release(message.slot)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kvproxy.balance.shared_memory import SharedMemory
 from kvproxy.http import head as heads
 from kvproxy.http.answer import text_answer
 from kvproxy.middleware.contract import Middleware
@@ -362,7 +363,12 @@ class Story:
         self.listener = Listener(
             "http", settings.entry_points["http"], settings, clock=self.clock, server_name=b"edge"
         )
-        self.plan = Plan(settings, TransportSettings(settings), {"http": self.listener})
+        self.plan = Plan(
+            settings,
+            TransportSettings(settings),
+            {"http": self.listener},
+            SharedMemory.alone(),
+        )
         await self.plan.apply([_configuration()])
         for _ in range(STEPS):
             if len(self.askers) < 4 and self.random.random() < 0.05:

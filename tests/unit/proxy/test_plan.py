@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from kvproxy.model.dynamic import MaxConn
 from kvproxy.model.messages import Apply, BackendEntry, FrontendEntry
 from kvproxy.model.static import Ping, Retry
+from kvproxy.proxy.balancer import Member
+from kvproxy.proxy.chain import Chain
 from kvproxy.proxy.plan import UnknownBaseError
 from kvproxy.proxy.upstream import UpstreamConnection
 from kvproxy.routing.index import RouteIndex
@@ -66,6 +68,10 @@ def delta(generation: int, old: States, new: States) -> list[Apply]:
     return [*parts, last]
 
 
+def members(chain: Chain) -> tuple[Member, ...]:
+    return chain.balancer.members
+
+
 def described(world: World) -> list[object]:
     """Return everything by which two plans could be told apart, in values."""
     answers: list[object] = [world.plan.digest]
@@ -77,8 +83,8 @@ def described(world: World) -> list[object]:
                     chain
                     and (
                         *(chain.name, chain.pass_host, chain.priority, chain.attempts),
-                        *(chain.direct, chain.no_server_status, chain.balancer.rotation.weights),
-                        [server.identity for server in chain.balancer.servers],
+                        *(chain.direct, chain.no_server_status),
+                        [(each.server.identity, each.weight) for each in members(chain)],
                         chain.single and chain.single.identity,
                     )
                 )
@@ -175,7 +181,7 @@ async def test_equal_settings_share_one_rotation() -> None:
     """Row B06."""
     _, one, two = await two_frontends()
     assert one.balancer is two.balancer
-    assert [one.next_server(), two.next_server()] == list(one.balancer.servers)
+    assert [one.next_server(), two.next_server()] == [each.server for each in members(one)]
 
 
 @pytest.mark.parametrize("options", [{"pass_host_header": True}, {"priority": 7}], ids=str)
@@ -203,14 +209,14 @@ async def test_entry_points_and_providers_have_their_own_rotation() -> None:
         id(world.chain(host, entry_point=name).balancer) for host in ("one", "two") for name in both
     }
     assert len(balancers) == 4
-    assert world.chain("one").balancer.servers == world.chain("two").balancer.servers
+    assert members(world.chain("one")) == members(world.chain("two"))
 
 
 async def test_what_did_not_change_keeps_its_very_objects() -> None:
     world, one, two = await two_frontends()
     one.next_server()
     one.count(2, 0.5)
-    server = one.balancer.servers[0]
+    server = members(one)[0].server
     idle = UpstreamConnection(server)
     FakeTransport(Wires(), idle, 1000)
     server.idle.append(idle)
@@ -230,13 +236,13 @@ async def test_what_did_not_change_keeps_its_very_objects() -> None:
     assert world.plan.frontends["p", "one"].rule is rule
     assert world.plan.backends["p", "b"].counters is counters
     assert one.counters is counters
-    assert world.chain("new").balancer.servers[0] is server
+    assert members(world.chain("new"))[0].server is server
     assert server.users == 2
     assert server.idle == [idle]
     changed = world.chain("two", "/only")
     assert changed is not two
     assert changed.balancer is one.balancer
-    assert changed.next_server() is one.balancer.servers[1]
+    assert changed.next_server() is members(one)[1].server
 
 
 async def test_a_whole_generation_with_equal_entries_changes_no_object() -> None:
@@ -275,11 +281,11 @@ async def test_rotation_is_reset_only_by_servers_and_weights(
 async def test_removed_servers_lose_their_idle_connections() -> None:
     world, one, _ = await two_frontends()
     transports = []
-    for server in one.balancer.servers:
+    for server, *_ in members(one):
         idle = UpstreamConnection(server)
         transports.append(FakeTransport(Wires(), idle, 1000))
         server.idle.append(idle)
-    gone, stays = one.balancer.servers
+    gone, stays = [each.server for each in members(one)]
     await world.apply(whole(2, backend("b", {stays_url(stays): 1}), base=1))
     assert gone.idle == []
     assert len(stays.idle) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from kvproxy.balance.shared_memory import SharedMemory
 from kvproxy.model.digest import add_digests, backend_digest, digest_text, frontend_digest
 from kvproxy.model.dynamic import Backend, Frontend, Route
 from kvproxy.model.dynamic import Server as ConfiguredServer
@@ -78,7 +79,7 @@ class World:
             name: Listener(name, entry_point, self.settings, clock=self.clock, server_name=b"edge")
             for name, entry_point in self.settings.entry_points.items()
         }
-        self.plan = Plan(self.settings, _transport(), self.listeners)
+        self.plan = Plan(self.settings, _transport(), self.listeners, SharedMemory.alone())
 
     async def apply(self, *parts: Apply) -> list[str]:
         """Go to the next generation."""
