@@ -1,6 +1,6 @@
-"""Build of the one C extension; everything else is in pyproject.toml.
+"""Build of the C extensions; everything else is in pyproject.toml.
 
-The extension is optional: where no compiler is found the pure-Python twin serves.
+They are optional: where no compiler is found their pure-Python twins serve.
 """
 
 from setuptools import Extension, setup
@@ -8,10 +8,12 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "kvproxy.http._scan",
-            sources=["kvproxy/http/_scan.c"],
+            f"kvproxy.http.{sources[0]}",
+            sources=[f"kvproxy/http/{source}.c" for source in sources],
+            depends=["kvproxy/http/_grammar.h", "kvproxy/http/_hpack.h"],
             extra_compile_args=["-O2", "-std=c11", "-Wall", "-Wextra"],
             optional=True,
         )
+        for sources in (["_scan"], ["_http2", "_hpack"])
     ]
 )

@@ -51,6 +51,12 @@ _FORBIDDEN_TRAILER_PREFIXES: Final = (b"content-", b"x-forwarded-")
 _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
 
 
+def is_trailer(name: bytes) -> bool:
+    """Tell whether a field (name in lower case) may be in a trailer."""
+    name = name.replace(b"_", b"-")
+    return name not in _FORBIDDEN_TRAILERS and not name.startswith(_FORBIDDEN_TRAILER_PREFIXES)
+
+
 class ChunkedError(Exception):
     """The bytes are no chunked body; the message says what is wrong with them."""
 
@@ -156,8 +162,7 @@ class ChunkedReader:
             if self._trailer_bytes > self._max_trailer_bytes:
                 raise ChunkedError("trailers too large")
             position = match.end()
-            name = match[1].lower().replace(b"_", b"-")
-            if name not in _FORBIDDEN_TRAILERS and not name.startswith(_FORBIDDEN_TRAILER_PREFIXES):
+            if is_trailer(match[1].lower()):
                 self._trailers.append(match[0])
         self.finished = True
         end = position + 2

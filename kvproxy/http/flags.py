@@ -25,6 +25,8 @@ OPTIONS_STAR: Final = 512
 """The request is `OPTIONS *`."""
 HTTP10: Final = 1024
 """The client speaks HTTP/1.0."""
+HTTP2: Final = 2048
+"""The client speaks HTTP/2: bodies come and go without a transfer coding."""
 SPLIT: Final = 65536
 """Only for scan_response: give the head alone and open, because headers will be added."""
 

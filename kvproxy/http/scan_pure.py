@@ -41,10 +41,15 @@ from kvproxy.http.flags import (
     SWITCHING,
     UPGRADE,
 )
-
-
-def _compile(pattern: str, flags: re.RegexFlag = re.RegexFlag.NOFLAG) -> re.Pattern[bytes]:
-    return re.compile(pattern.encode("ascii"), flags)
+from kvproxy.http.grammar import (
+    MAX_LENGTH_DIGITS,
+    TARGET,
+    TOKEN,
+    VALUE,
+    compiled,
+    is_host,
+    is_plain,
+)
 
 
 def _any_of(patterns: list[str]) -> str:
@@ -56,23 +61,19 @@ def _any_of(patterns: list[str]) -> str:
     return f"(?=[{''.join(groups)}])(?:{alternatives})"
 
 
-# RFC 9110 sections 5.1, 5.5, 5.6.2 and RFC 9112 sections 2.1, 3, 4; no obsolete line folding.
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_VALUE = r"[\t -~\x80-\xff]"
-_TARGET = r"[!-~\x80-\xff]"
-_LINE = rf"{_TOKEN}++:{_VALUE}*+\r\n"
+_LINE = rf"{TOKEN}++:{VALUE}*+\r\n"
 _FIELDS = rf"(\n(?>{_LINE})*+)\r\n"
 _EMPTY_LINES = rf"(?:\r\n){{0,{MAX_EMPTY_LINES}}}+"
 
-_match_request = _compile(
-    rf"{_EMPTY_LINES}({_TOKEN}++) ({_TARGET}++) HTTP/1\.([01])\r{_FIELDS}"
+_match_request = compiled(
+    rf"{_EMPTY_LINES}({TOKEN}++) ({TARGET}++) HTTP/1\.([01])\r{_FIELDS}"
 ).match
-_match_response = _compile(rf"HTTP/1\.([01]) (([1-9][0-9][0-9])(?: {_VALUE}*+)?)\r{_FIELDS}").match
-_match_empty_lines = _compile(_EMPTY_LINES).match
-_match_token = _compile(rf"{_TOKEN}*+").match
-_match_target = _compile(rf"{_TARGET}*+").match
-_match_value = _compile(rf"{_VALUE}*+").match
-_match_line = _compile(_LINE).match
+_match_response = compiled(rf"HTTP/1\.([01]) (([1-9][0-9][0-9])(?: {VALUE}*+)?)\r{_FIELDS}").match
+_match_empty_lines = compiled(_EMPTY_LINES).match
+_match_token = compiled(rf"{TOKEN}*+").match
+_match_target = compiled(rf"{TARGET}*+").match
+_match_value = compiled(rf"{VALUE}*+").match
+_match_line = compiled(_LINE).match
 
 # Splitting at these gives: kept text, line, name, value, kept text, line, name, value, ...
 _FIELD = r"(\n({names}):[ \t]*+([^\r]*+)\r)"
@@ -91,24 +92,18 @@ _REQUEST_NAMES = [
     name.replace("-", "[-_]")
     for name in (*_HOP_BY_HOP, *_FRAMING, "host", "trailer", "expect", "x-real-ip", "x-forwarded-")
 ]
-_REQUEST_NAMES[-1] += f"{_TOKEN}*+"
-_split_request = _compile(
+_REQUEST_NAMES[-1] += f"{TOKEN}*+"
+_split_request = compiled(
     _FIELD.format(names=_any_of([*_REQUEST_NAMES, "idempotency-key", "x-idempotency-key"])),
     re.IGNORECASE,
 ).split
-_split_response = _compile(
+_split_response = compiled(
     _FIELD.format(names=_any_of([*_HOP_BY_HOP, *_FRAMING, "date"])), re.IGNORECASE
 ).split
 
-_is_host = _compile(
-    r"(?:\[[0-9A-Za-z:.%_~\-]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]{0,5})?"
-).fullmatch
-_is_plain = _compile(
-    r"(?:/(?!\.\.?(?:[/?;]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)++(?:\?[^#\x80-\xff]++)?"
-).fullmatch
-_match_absolute = _compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)").match
+_match_absolute = compiled(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]+)").match
 
-_METHOD_FLAGS: Final = {
+METHOD_FLAGS: Final = {
     b"GET": IDEMPOTENT,
     b"HEAD": IDEMPOTENT | HEAD,
     b"OPTIONS": IDEMPOTENT,
@@ -124,9 +119,8 @@ _COMMON_OPTIONS: Final = {
     value: (value.lower(),) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")
 }
 _DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
-_TE_TRAILERS: Final = b"Te: trailers\r\n"
-_SWITCH: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-_MAX_LENGTH_DIGITS: Final = 18
+TE_TRAILERS: Final = b"Te: trailers\r\n"
+SWITCH: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # As a number: looking for one byte is several times faster than for bytes of length 1.
 _TAB: Final = 0x09
 _NOT_WHOLE: Final = 0
@@ -163,7 +157,7 @@ def scan_request(
         return 431
     if method == b"CONNECT":
         return 405
-    flags = _METHOD_FLAGS.get(method, 0)
+    flags = METHOD_FLAGS.get(method, 0)
     pieces = _split_request(fields)
     host: bytes | None = None
     length: bytes | None = None
@@ -179,7 +173,7 @@ def scan_request(
             if host is not None:
                 return 400
             host = value.rstrip(b" \t")
-            if not _is_host(host):
+            if not is_host(host):
                 return 400
         elif name == b"connection":
             connection = value if connection is None else connection + b"," + value
@@ -188,7 +182,7 @@ def scan_request(
             if length is not None or _TAB in line:
                 return 400
             length = value.rstrip(b" ")
-            if len(length) > _MAX_LENGTH_DIGITS or not length.isdigit():
+            if len(length) > MAX_LENGTH_DIGITS or not length.isdigit():
                 return 400
             pieces[at] = line
         elif name == b"transfer-encoding":
@@ -221,7 +215,7 @@ def scan_request(
         if absolute is not None:
             flags |= ABSOLUTE
             host = absolute[1]
-            if not _is_host(host):
+            if not is_host(host):
                 return 400
             target = target[absolute.end() :]
             if not target.startswith(b"/"):
@@ -244,7 +238,7 @@ def scan_request(
     if not known_expectation:
         return 417
 
-    if _is_plain(target):
+    if is_plain(target):
         flags |= PLAIN_PATH
     size = 0 if length is None else int(length)
     if minor == b"0":
@@ -254,7 +248,7 @@ def scan_request(
     if options and not _OPTIONS_WITHOUT_FIELD.issuperset(options):
         pieces = [_without_nominated(b"".join(pieces), options)]
     if te and b"trailers" in _elements(te):
-        pieces.append(_TE_TRAILERS)
+        pieces.append(TE_TRAILERS)
     if (
         b"upgrade" in options
         and b"websocket" in _elements(upgrade)
@@ -264,7 +258,7 @@ def scan_request(
         and coding is None
     ):
         flags |= UPGRADE
-        pieces.append(_SWITCH)
+        pieces.append(SWITCH)
     head = b"".join((method, b" ", target, b" HTTP/1.1\r", *pieces))
     return head, host, target, flags, size, match.end()
 
@@ -315,7 +309,7 @@ def scan_response(
             continue
         if name == b"content-length":
             value = value.rstrip(b" ")
-            if _TAB in line or len(value) > _MAX_LENGTH_DIGITS or not value.isdigit():
+            if _TAB in line or len(value) > MAX_LENGTH_DIGITS or not value.isdigit():
                 return 500
             size = int(value)
             if length < 0:
@@ -375,7 +369,7 @@ def scan_response(
         pieces = [_without_nominated(b"".join(pieces), options)]
     keep = request_flags & KEEP_ALIVE and kind != CLOSE
     if kind == SWITCHING:
-        pieces.append(_SWITCH)
+        pieces.append(SWITCH)
     elif kind != INFORMATIONAL:
         if not dated:
             pieces.append(date)

@@ -4,7 +4,7 @@ from typing import Protocol, cast
 
 import pytest
 
-from kvproxy.http import scan_pure
+from kvproxy.http import blocks_pure, scan_pure
 
 Request = int | tuple[bytes, bytes, bytes, int, int, int] | None
 Response = int | bytes | tuple[bytes, int, int, int, int, int] | None
@@ -24,3 +24,38 @@ def scanner(request: pytest.FixtureRequest) -> Scanner:
     if request.param == "python":
         return cast("Scanner", scan_pure)
     return cast("Scanner", pytest.importorskip("kvproxy.http._scan", reason="not compiled"))
+
+
+DecodedRequest = int | tuple[bytes, bytes, bytes, int, int, bytes]
+
+
+class BlockDecoder(Protocol):
+    """What both decoders of header blocks offer."""
+
+    changes: int
+
+    def request(
+        self, block: bytes, max_bytes: int, max_headers: int, ended: bool, /
+    ) -> DecodedRequest: ...
+    def response(
+        self, block: bytes, max_bytes: int, max_headers: int, /
+    ) -> int | tuple[int, bytes, int]: ...
+    def trailers(self, block: bytes, max_bytes: int, max_headers: int, /) -> int | bytes: ...
+
+
+class BlockCodec(Protocol):
+    """What both implementations of the codec of header blocks offer."""
+
+    BlockDecoder: type[BlockDecoder]
+
+    def encode_response(self, data: bytes, /) -> tuple[bytes, int]: ...
+    def encode_request(self, data: bytes, scheme: bytes, /) -> bytes: ...
+    def encode_trailers(self, lines: bytes, /) -> bytes: ...
+
+
+@pytest.fixture(params=["c", "python"])
+def codec(request: pytest.FixtureRequest) -> BlockCodec:
+    """Each implementation of the codec of header blocks in turn."""
+    if request.param == "python":
+        return cast("BlockCodec", blocks_pure)
+    return cast("BlockCodec", pytest.importorskip("kvproxy.http._http2", reason="not compiled"))

@@ -71,7 +71,7 @@ def test_large_heads_around_the_limit() -> None:
 def test_fuzzer() -> None:
     outcomes = fuzzer.run(seed=1, inputs=10**9, seconds=6)
     for outcome in ("request 400", "request accepted", "response accepted", "response whole"):
-        assert outcomes[outcome] > 100
+        assert outcomes[outcome] > 20
 
 
 def test_no_reference_is_leaked() -> None:

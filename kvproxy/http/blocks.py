@@ -1,0 +1,25 @@
+"""The codec of header blocks in use: the C one where it was built, else its pure-Python twin.
+
+`KVPROXY_PURE_PYTHON=1` in the environment forces the twin.
+"""
+
+import os
+
+try:
+    if os.environ.get("KVPROXY_PURE_PYTHON") == "1":
+        raise ImportError
+    from kvproxy.http._http2 import (
+        BlockDecoder,
+        encode_request,
+        encode_response,
+        encode_trailers,
+    )
+except ImportError:
+    from kvproxy.http.blocks_pure import (  # type: ignore[assignment]
+        BlockDecoder,
+        encode_request,
+        encode_response,
+        encode_trailers,
+    )
+
+__all__ = ["BlockDecoder", "encode_request", "encode_response", "encode_trailers"]
