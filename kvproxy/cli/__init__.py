@@ -15,6 +15,7 @@ COMMANDS = {
     "kv": ("kvproxy.cli.kv", "Read and write the keys of a store."),
     "run": ("kvproxy.cli.run", "Run the proxy (also without any command)."),
     "status": ("kvproxy.cli.status", "Show what a running proxy serves."),
+    "storeconfig": ("kvproxy.cli.storeconfig", "Write the configuration into a key-value store."),
     "version": ("kvproxy.cli.version", "Print version and build."),
     "whoami": ("kvproxy.cli.whoami", "Run a small HTTP server to try routes with."),
 }

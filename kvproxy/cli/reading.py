@@ -16,7 +16,9 @@ from kvproxy.cli.stores import missing_file
 from kvproxy.config.plugins import PluginError
 from kvproxy.control.pipeline import Pipeline
 from kvproxy.control.sources import configured
+from kvproxy.model.dynamic import Configuration
 from kvproxy.model.problem import Problem
+from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.toml import TomlError, read_toml
 from kvproxy.provider import Failure, Snapshot
 from kvproxy.routing.index import RouteIndex
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from kvproxy.control.generation import Generation
     from kvproxy.control.sources import Opener
     from kvproxy.model.messages import FrontendEntry
-    from kvproxy.model.static import StaticConfiguration
     from kvproxy.routing.linear import RouteKey
 
 EntryName = tuple[str, str]
@@ -76,6 +77,28 @@ def read_providers(settings: StaticConfiguration) -> Reading:
         generation,
         names,
         tuple(_located(provider, problem, settings, entries) for provider, problem in notices),
+    )
+
+
+def read_files(settings: StaticConfiguration) -> tuple[Configuration, tuple[Problem, ...]]:
+    """Read the file provider once, as far as it is configured; returns what it says and problems.
+
+    The problems are those of a running proxy, judged without other providers.
+    """
+    alone = StaticConfiguration(
+        entry_points=settings.entry_points,
+        default_entry_points=settings.default_entry_points,
+        file=settings.file,
+    )
+    (opener,) = [opener for opener in configured(alone) if opener.name == "file"]
+    event = asyncio.run(_first_event(opener))
+    pipeline = Pipeline(alone, None, time)
+    pipeline.offer(event)
+    notices = [(each.provider, each.problem) for each in pipeline.problems()]
+    entries = {problem.entry for _, problem in notices if problem.entry is not None}
+    configuration = event.configuration if isinstance(event, Snapshot) else Configuration()
+    return configuration, tuple(
+        _located(provider, problem, alone, entries) for provider, problem in notices
     )
 
 

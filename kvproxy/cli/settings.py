@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -166,6 +165,8 @@ def read_start(*, patience: float | None = None) -> Start:
     ``state_dir`` is a whole path. ``patience``: see `kvproxy.config.startup.prepare`. Raises
     `SettingsError` when they cannot be used.
     """
+    import asyncio  # noqa: PLC0415
+
     from kvproxy.config.startup import prepare  # noqa: PLC0415
 
     sources = local_sources()
@@ -179,6 +180,8 @@ def read_settings() -> Settings:
 
     ``state_dir`` is a whole path. Raises `SettingsError` when they cannot be used.
     """
+    import asyncio  # noqa: PLC0415
+
     from kvproxy.config.startup import examine  # noqa: PLC0415
 
     sources = local_sources()

@@ -36,7 +36,13 @@ def with_store(
     ``name``: the value of --store. Ends the command with exit code 1 when the store cannot do what
     it is asked. A store in a file that does not exist is made only with ``create``.
     """
-    place = find_place(name)
+    return with_place(find_place(name), action, create=create)
+
+
+def with_place(
+    place: StorePlace, action: Callable[[Store, str], Awaitable[Result]], *, create: bool = False
+) -> Result:
+    """Do as `with_store` with a store that is known."""
     missing = place.missing_file
     if missing is not None and not create:
         fail(f"there is no store at `{missing}`; `kvproxy kv put` makes one")
@@ -56,11 +62,12 @@ def with_store(
         raise SystemExit(0) from None
 
 
-def find_place(name: str | None) -> StorePlace:
-    """Return the store that is meant: ``name``, or the one that is configured, or the embedded one.
+def find_place(name: str | None, default: str | None = "embedded") -> StorePlace:
+    """Return the store that is meant: ``name``, or the one that is configured, or ``default``.
 
     Stores that arguments name come before those of the file. Ends the command with exit code 2 when
-    there is no such store, or when several are configured and ``name`` is None.
+    there is no such store, or when several are configured and ``name`` is None; with 1 when none is
+    configured and there is no default.
     """
     if name is not None and name not in STORES:
         if name in plugin_names():
@@ -77,7 +84,10 @@ def find_place(name: str | None) -> StorePlace:
                 raise click.UsageError(f"Several stores are configured ({names}): give --store.")
             if meant:
                 return meant[0]
-            name = "embedded"
+            name = default
+        if name is None:
+            flags = ", ".join(f"--{store}" for store in STORES)
+            fail(f"no key-value store is configured; expected one of {flags}")
         for place in (*places, *stores_of(local_sources(f"--{name}"))):
             if place.store == name:
                 return place

@@ -39,14 +39,12 @@ _FOLDED_OF_THE_MACHINE = frozenset(name.lower() for name in OF_THE_MACHINE)
 class Settings(Struct, frozen=True, kw_only=True):
     """The effective static configuration and where it comes from.
 
-    ``stated``: what the sources say and the defaults, without the fix-ups that make ``static`` of
-    it. ``problems``: warnings. ``configuration_file``: absolute path of the file that was read.
+    ``problems``: warnings. ``configuration_file``: absolute path of the file that was read.
     ``sources``: dotted option name -> the layer that won (``default``, ``file``, ``argument``,
     ``store``); options below sections that are absent are not listed.
     """
 
     static: StaticConfiguration
-    stated: StaticConfiguration
     problems: tuple[Problem, ...]
     configuration_file: str | None
     sources: Mapping[str, Layer]
@@ -90,7 +88,7 @@ class LocalSources:
     def stores(self) -> tuple[StorePlace, ...]:
         """Return the key-value stores that file and arguments name, the deciding one first.
 
-        Raises `SettingsError` when what they say of a store is wrong.
+        Raises `SettingsError` when something that they say cannot be decoded.
         """
         plain, sources = self._part((*STORES, "stateDir"))
         static = msgspec.convert(plain, StaticConfiguration)
@@ -103,7 +101,7 @@ class LocalSources:
     def state_dir(self) -> str:
         """Return the option ``stateDir``, empty when neither file nor arguments give it.
 
-        Raises `SettingsError` when what they say of it is wrong.
+        Raises `SettingsError` when something that they say cannot be decoded.
         """
         value = self._part(("stateDir",))[0].get("stateDir", "")
         assert isinstance(value, str)
@@ -112,13 +110,11 @@ class LocalSources:
     def _part(self, names: Sequence[str]) -> tuple[dict[str, Any], Mapping[Path, Layer]]:
         """Return some of the options as plain values, and the layer of each path.
 
-        Only what is wrong with these, or with the sources as a whole, is an error.
+        Raises `SettingsError` when anything cannot be decoded.
         """
         problems = list(self._problems)
         plain, sources = merged(self._layers(problems))
-        if any(
-            problem.fatal and problem.path.partition(".")[0] in (*names, "") for problem in problems
-        ):
+        if any(problem.fatal for problem in problems):
             raise SettingsError(problems)
         return {name: plain[name] for name in names if name in plain}, sources
 
@@ -128,15 +124,13 @@ class LocalSources:
         Raises `SettingsError` when a problem is fatal.
         """
         problems = list(self._problems)
+        plain, sources = self._merged(keys, problems)
         places: dict[Layer, Callable[[Path], str]] = {
             "file": self._where_in_file,
             "argument": self._flags.where,
         }
-        layers = self._layers(problems)
         if keys is not None:
             places["store"] = keys.where
-            _add_keys(layers, keys, problems)
-        plain, sources = merged(layers)
 
         def where(option: Path) -> str:
             for length in range(len(option), 0, -1):
@@ -145,8 +139,6 @@ class LocalSources:
                     return places[layer](option)
             return ""
 
-        plain["configFile"] = self.configuration_file or ""
-        stated = msgspec.msgpack.encode(plain)
         draft = Draft(plain, sources, where, self.configuration_file)
         if not any(problem.fatal for problem in problems):
             draft.complete()
@@ -155,11 +147,29 @@ class LocalSources:
             raise SettingsError(problems)
         return Settings(
             static=msgspec.convert(plain, StaticConfiguration),
-            stated=msgspec.msgpack.decode(stated, type=StaticConfiguration),
             problems=tuple(problems),
             configuration_file=self.configuration_file,
             sources=_named(sources, plain),
         )
+
+    def stated(self) -> StaticConfiguration:
+        """Return what file and arguments say and the defaults, without fix-ups and checks.
+
+        Raises `SettingsError` for what cannot be decoded, and for entry points without an address.
+        """
+        problems = list(self._problems)
+        return _typed(self._merged(None, problems)[0], problems)
+
+    def _merged(
+        self, keys: StaticKeys | None, problems: list[Problem]
+    ) -> tuple[dict[str, Any], dict[Path, Layer]]:
+        """Return the plain values of all layers, and the layer of each path."""
+        layers = self._layers(problems)
+        if keys is not None:
+            _add_keys(layers, keys, problems)
+        plain, sources = merged(layers)
+        plain["configFile"] = self.configuration_file or ""
+        return plain, sources
 
     def _layers(self, problems: list[Problem]) -> Layers:
         layers = Layers()
@@ -176,6 +186,24 @@ def load_settings(
 ) -> Settings:
     """Read file and arguments and return the effective settings (see `LocalSources`)."""
     return LocalSources(arguments, environment).settings(keys)
+
+
+def stated_by(keys: StaticKeys) -> StaticConfiguration:
+    """Return what keys of a store say by themselves and the defaults; raises `SettingsError`."""
+    problems: list[Problem] = []
+    layers = Layers()
+    _add_keys(layers, keys, problems)
+    return _typed(merged(layers)[0], problems)
+
+
+def _typed(plain: dict[str, Any], problems: list[Problem]) -> StaticConfiguration:
+    try:
+        static = msgspec.convert(plain, StaticConfiguration)
+    except msgspec.ValidationError as error:
+        problems.append(Problem(message=str(error)))
+    if any(problem.fatal for problem in problems):
+        raise SettingsError(problems)
+    return static
 
 
 @cache

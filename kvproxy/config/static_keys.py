@@ -41,6 +41,9 @@ STORES = ("consul", "etcd", "zookeeper", "boltdb", "embedded")
 TRAEFIK_PREFIX = "traefik"
 """Where Traefik 1.7 keeps its keys unless it is told otherwise."""
 
+MARK = "storeconfig"
+"""The key below the prefix that stands while static keys are written in parts; it says by whom."""
+
 _PAUSE_SECONDS = 0.05
 _STATIC_NAMES = frozenset(field.encode_name.lower() for field in fields_of(StaticConfiguration))
 
@@ -67,16 +70,16 @@ class StorePlace(Struct, frozen=True):
     def address(self) -> str:
         """Where the store is, for people and for telling two stores apart."""
         section = self.section
-        return section.path if isinstance(section, EmbeddedProvider) else section.endpoint
+        if isinstance(section, EmbeddedProvider):
+            return section.path or str(Path(self.static.state_dir) / EMBEDDED_FILE)
+        return section.endpoint
 
     @property
     def missing_file(self) -> Path | None:
         """The file of an embedded store when it does not exist; opening it would make it."""
-        section = self.section
-        if not isinstance(section, EmbeddedProvider):
+        if not isinstance(self.section, EmbeddedProvider) or Path(self.address).exists():
             return None
-        path = Path(section.path or Path(self.static.state_dir) / EMBEDDED_FILE)
-        return None if path.exists() else path
+        return Path(self.address)
 
     def open(self) -> Store:
         """Open the store; raises `StoreError`, also when there is no plugin for it."""
@@ -208,6 +211,13 @@ async def _read(place: StorePlace) -> StoreAnswer:
     store = place.open()
     try:
         tree = await store.read(place.prefix)
+        mark = tree.values.get(f"{place.prefix}/{MARK}" if place.prefix else MARK)
+        if mark is not None:
+            who = mark.decode("utf-8", "replace")
+            raise StoreError(
+                f"static keys are being written, or were left half written, by {who}; "
+                "`kvproxy storeconfig --take-over` writes them again"
+            )
         notes = () if tree.values else await _hint(store, place)
     finally:
         await store.close()

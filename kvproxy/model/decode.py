@@ -52,6 +52,9 @@ SECTIONS: Mapping[str, type[Frontend | Backend | TLSCertificate]] = {
     "tls": TLSCertificate,
 }
 
+OTHER_KEYS = frozenset({"", "alias", "leader", "leader___lock", "storeconfig"})
+"""What may stand in a store beside options: the first part of the key below the prefix."""
+
 _SCHEMAS = {"file": Schema(FILE), "kv": Schema(KEY_VALUE)}
 _DECODERS = {
     (style, section): schema.decoder(kind)
@@ -99,8 +102,8 @@ def decode_configuration(
         section = key.lower()
         if section in SECTIONS:
             _decode_section(section, key, value, sections[section], report, style)
-        elif section not in _STATIC_NAMES and not (style == "kv" and section in ("alias", "")):
-            report.unknown((key,), SECTIONS)
+        elif section not in _STATIC_NAMES and not (style == "kv" and section in OTHER_KEYS):
+            report.unknown((key,), (*SECTIONS, *_STATIC_NAMES) if style == "kv" else SECTIONS)
     return Configuration(**sections), tuple(report.problems)
 
 

@@ -91,7 +91,7 @@ def encode_configuration(configuration: Configuration) -> dict[str, str]:
     keys: dict[str, str] = {}
     for section in SECTIONS:
         for name, entry in getattr(configuration, section).items():
-            _encode_struct(entry, (section, _checked(name, (section,))), keys)
+            _encode_struct(entry, (section, checked_name(name, (section,))), keys)
     return dict(sorted(keys.items()))
 
 
@@ -117,7 +117,7 @@ def _encode(content: Any, annotation: Any, path: tuple[str, ...], keys: dict[str
         _encode_struct(content, path, keys)
     elif isinstance(content, dict):
         for name, item in content.items():
-            _encode(item, get_args(bare)[1], (*path, _checked(name, path)), keys)
+            _encode(item, get_args(bare)[1], (*path, checked_name(name, path)), keys)
     elif isinstance(content, tuple):
         width = len(str(len(content) - 1))
         for number, item in enumerate(content):
@@ -135,7 +135,8 @@ def _encode(content: Any, annotation: Any, path: tuple[str, ...], keys: dict[str
         keys["/".join(path)] = str(content)
 
 
-def _checked(name: str, path: tuple[str, ...]) -> str:
+def checked_name(name: str, path: tuple[str, ...]) -> str:
+    """Return ``name`` if it can be part of a key below ``path``; raises `EncodeError`."""
     if not name or "/" in name:
         message = f"the name {name!r} is empty or holds a slash"
         raise EncodeError(_problem(message, path))
