@@ -11,10 +11,12 @@ from functools import cache
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from kvproxy.config.options import ANY, options
 from kvproxy.model.problem import nearest_name
 from kvproxy.model.schema import Report
-from kvproxy.model.static import Ping
+from kvproxy.model.static import EntryPoint, Ping
 from kvproxy.model.tls import BROKEN_SUITES, KNOWN_SUITES, VERSIONS
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ INTERNAL_ENTRY_POINT = "traefik"
 INTERNAL_ADDRESS = ":8080"
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:\s/]*):([0-9]{1,5})")
+_JUDGING = frozenset({"auth", "redirect", "whiteList", "whiteListSourceRange"})
 _REPLACED_BY_WEB = ("api", "metrics", "ping", "rest")
 
 
@@ -141,10 +144,33 @@ class Draft(Report):
                 self._network(("entryPoints", name, "forwardedHeaders", "trustedIPs"), text)
             if "tls" in point:
                 self._tls(("entryPoints", name, "tls"), point["tls"])
+        self._middlewares(points)
         defaults = self.document.get("defaultEntryPoints", ("http",))
         for name in defaults:
             if name not in points:
                 self._unknown_entry_point(("defaultEntryPoints",), name, points)
+
+    def _middlewares(self, points: Mapping[str, Mapping[str, Any]]) -> None:
+        """Check the options by which requests are judged before they are routed."""
+        judging = [name for name, point in points.items() if _JUDGING.intersection(point)]
+        if not judging or any(problem.fatal for problem in self.problems):
+            return
+        # Imported when used: it brings the libraries of certificates and passwords.
+        from kvproxy.middleware.build import Builder, no_fetches  # noqa: PLC0415
+
+        known = msgspec.convert(points, dict[str, EntryPoint])
+        for name in judging:
+            redirect = known[name].redirect
+            if redirect is not None and redirect.entry_point == name:
+                path = ("entryPoints", name, "redirect", "entryPoint")
+                self.add(path, "the entry point redirects to itself", expected="another one")
+            for error in Builder(name, known, no_fetches).entry_point_errors():
+                self.add(
+                    ("entryPoints", name, *error.path.split(".")),
+                    str(error),
+                    expected=error.expected,
+                    nearest=error.nearest,
+                )
 
     def _internal_entry_point(self, points: dict[str, dict[str, Any]]) -> None:
         ping = self.document.get("ping")

@@ -12,6 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvproxy.control.server_url import server_url_problems
+from kvproxy.middleware.build import Builder, no_fetches
+from kvproxy.middleware.header_values import has_no_effect
 from kvproxy.model.activity import inactive_options
 from kvproxy.model.digest import encode_content, encoded_digest
 from kvproxy.model.messages import BackendEntry, FrontendEntry
@@ -22,6 +24,7 @@ from kvproxy.rules.parser import parse_rules
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kvproxy.middleware.build import OptionError
     from kvproxy.model.activity import InactiveOption
     from kvproxy.model.digest import Section
     from kvproxy.model.dynamic import Backend, Frontend
@@ -60,6 +63,9 @@ class Validator:
         self._defaults = tuple(
             name for name in settings.default_entry_points if name in self._entry_points
         )
+        self._builders = {
+            name: Builder(name, settings.entry_points, no_fetches) for name in self._entry_points
+        }
 
     def attach(self, name: str, frontend: Frontend) -> tuple[Frontend | None, Problems]:
         """Return the frontend with the entry points it is attached to, or None, and what is wrong.
@@ -109,11 +115,16 @@ class Validator:
     def frontend(self, provider: str, name: str, frontend: Frontend) -> Verdict[FrontendEntry]:
         """Judge an attached frontend."""
         inactive = inactive_options(frontend)
+        path = f"frontends.{name}"
+        errors = self._option_errors(frontend)
         found = [
-            *_rule_problems(frontend, f"frontends.{name}"),
-            *_inactive_problems(inactive, f"frontends.{name}"),
+            *_rule_problems(frontend, path),
+            *_inactive_problems(inactive, path),
+            *_option_problems(errors, path),
+            *_header_problems(frontend, path),
         ]
-        closes = any(option.option.split(".", 1)[0] in _ACCESS_CONTROL for option in inactive)
+        wrong = [*(option.option for option in inactive), *(error.path for error in errors)]
+        closes = any(option.partition(".")[0] in _ACCESS_CONTROL for option in wrong)
         problems = _of_entry("frontends", name, found)
         if any(problem.fatal for problem in problems):
             return Verdict(None, problems, closes)
@@ -121,6 +132,15 @@ class Validator:
         if isinstance(digest, Problem):
             return Verdict(None, (*problems, digest))
         return Verdict(FrontendEntry(provider, name, digest, frontend), problems)
+
+    def _option_errors(self, frontend: Frontend) -> list[OptionError]:
+        """Return what keeps the frontend's middlewares from being built, on any entry point."""
+        found = {
+            (error.path, str(error)): error
+            for point in frontend.entry_points or self._defaults
+            for error in self._builders[point].frontend_errors(frontend)
+        }
+        return list(found.values())
 
     def backend(self, provider: str, name: str, backend: Backend) -> Verdict[BackendEntry]:
         """Judge a backend."""
@@ -181,6 +201,34 @@ def _inactive_problems(inactive: Iterable[InactiveOption], path: str) -> Iterabl
                 path=f"{path}.{option.option}",
                 fatal=False,
             )
+
+
+def _option_problems(errors: Iterable[OptionError], path: str) -> Iterable[Problem]:
+    for error in errors:
+        yield Problem(
+            message=str(error),
+            path=f"{path}.{error.path}",
+            expected=error.expected,
+            nearest=error.nearest,
+        )
+
+
+def _header_problems(frontend: Frontend, path: str) -> Iterable[Problem]:
+    """Warn of custom headers that are passed over."""
+    headers = frontend.headers
+    if headers is None:
+        return
+    for option, custom in (
+        ("customRequestHeaders", headers.custom_request_headers),
+        ("customResponseHeaders", headers.custom_response_headers),
+    ):
+        for name in custom:
+            if has_no_effect(name.lower().encode("utf-8", "replace")):
+                yield Problem(
+                    message="has no effect: the proxy alone writes this header",
+                    path=f"{path}.headers.{option}.{name}",
+                    fatal=False,
+                )
 
 
 def _digest(

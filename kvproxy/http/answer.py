@@ -14,6 +14,8 @@ from typing import NamedTuple
 PLAIN_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
 HTML = (b"Content-Type", b"text/html; charset=utf-8")
 NOSNIFF = (b"X-Content-Type-Options", b"nosniff")
+BODILESS = frozenset((204, 304))
+"""Statuses whose answers have no body and say nothing of its length (RFC 9110 section 8.6)."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -28,11 +30,12 @@ class Answer(NamedTuple):
         """Write it as HTTP/1.1. ``date`` is a complete header line; ``head_only`` is for HEAD."""
         lines = [b"HTTP/1.1 %d %b\r\n" % (self.status, reason(self.status)), date]
         lines += [b"%b: %b\r\n" % header for header in self.headers]
-        lines.append(b"Content-Length: %d\r\n" % len(self.body))
+        if self.status not in BODILESS:
+            lines.append(b"Content-Length: %d\r\n" % len(self.body))
         if close:
             lines.append(b"Connection: close\r\n")
         lines.append(b"\r\n")
-        if not head_only:
+        if not head_only and self.status not in BODILESS:
             lines.append(self.body)
         return b"".join(lines)
 

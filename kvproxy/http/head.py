@@ -7,6 +7,11 @@ head may be there or not; lines are never added after it. Names are given in low
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def values(head: bytes, name: bytes) -> list[bytes]:
     """Return the values of a header in order of arrival, without white space around them."""
@@ -30,6 +35,25 @@ def without(head: bytes, name: bytes) -> bytes:
         head = head[:at] + head[head.find(b"\r\n", at + 2) :]
         at = head.lower().find(mark, at)
     return head
+
+
+def without_any(head: bytes, names: Iterable[bytes]) -> bytes:
+    """Return the head without the lines of any of these headers; they are seldom there."""
+    folded = head.lower()
+    for name in names:
+        if b"\r\n" + name + b":" in folded:
+            head = without(head, name)
+    return head
+
+
+def fields(head: bytes) -> list[tuple[bytes, bytes]]:
+    """Return names (case kept) and values of all headers, in order."""
+    found = []
+    for line in head.split(b"\r\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            found.append((name, value.strip(b" \t")))
+    return found
 
 
 def with_lines(head: bytes, lines: bytes) -> bytes:

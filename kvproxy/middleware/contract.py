@@ -42,8 +42,8 @@ class Client(Protocol):
         """Name of the entry point."""
         ...
 
-    def certificate(self) -> bytes | None:
-        """Return the client's certificate, DER, None when it sent none."""
+    def certificates(self) -> tuple[bytes, ...]:
+        """Return the certificates that the client sent, DER, its own first."""
         ...
 
 
@@ -129,7 +129,7 @@ class Middleware:
     None of its methods may block.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def request(self, request: Request) -> Outcome:
         """Look at a request, perhaps change it; see `Outcome`."""

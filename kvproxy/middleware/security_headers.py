@@ -102,7 +102,10 @@ class SecurityResponseHeaders(Middleware):
         """``headers``: the options of the frontend. Raises `HeaderError`."""
         self._connection = _Connection(headers)
         self._ssl_host = header_value(headers.ssl_host)
-        plain, secure = _lines(headers, secure=False), _lines(headers, secure=True)
+        plain, secure = (
+            {name: header_value(text) for name, text in _texts(headers, secure=each).items()}
+            for each in (False, True)
+        )
         self._policy = b""
         if NONCE in plain.get(POLICY, b""):
             self._policy = plain.pop(POLICY)
@@ -113,7 +116,7 @@ class SecurityResponseHeaders(Middleware):
     @staticmethod
     def needed(headers: Headers) -> bool:
         """Tell whether any header may be set or changed."""
-        return bool(_lines(headers, secure=True) or headers.ssl_host)
+        return bool(_texts(headers, secure=True) or headers.ssl_host)
 
     def response(self, request: Request, head: bytes, status: int) -> bytes:
         """Set the headers; a ``Location`` on the host of TLS is made ``https``."""
@@ -135,7 +138,7 @@ class SecurityResponseHeaders(Middleware):
         return head
 
 
-def _lines(headers: Headers, *, secure: bool) -> dict[bytes, bytes]:
+def _texts(headers: Headers, *, secure: bool) -> dict[bytes, str]:
     """Return the headers that are set, by name."""
     development = headers.is_development
     lines: dict[bytes, str] = {}
@@ -161,4 +164,4 @@ def _lines(headers: Headers, *, secure: bool) -> dict[bytes, bytes]:
         lines[b"public-key-pins"] = headers.public_key
     if headers.referrer_policy:
         lines[b"referrer-policy"] = headers.referrer_policy
-    return {name: header_value(value) for name, value in lines.items()}
+    return lines

@@ -27,8 +27,12 @@ ACTIVE_STATIC = frozenset(
         "defaultEntryPoints",
         "embedded",
         "entryPoints.*.address",
+        "entryPoints.*.auth",
         "entryPoints.*.forwardedHeaders",
+        "entryPoints.*.redirect",
         "entryPoints.*.tls",
+        "entryPoints.*.whiteList",
+        "entryPoints.*.whiteListSourceRange",
         "etcd.endpoint",
         "etcd.password",
         "etcd.prefix",
@@ -66,14 +70,7 @@ ACTIVE_STATIC = frozenset(
 )
 """Static options that have an effect."""
 
-SECURITY_STATIC = frozenset(
-    {
-        "entryPoints.*.auth",
-        "entryPoints.*.redirect",
-        "entryPoints.*.whiteList",
-        "entryPoints.*.whiteListSourceRange",
-    }
-)
+SECURITY_STATIC: frozenset[str] = frozenset()
 """Static options that must not be passed over while they are not active."""
 
 ACTIVE_DYNAMIC = frozenset(
@@ -81,11 +78,18 @@ ACTIVE_DYNAMIC = frozenset(
         "backends.*.loadBalancer.method",
         "backends.*.servers.*.url",
         "backends.*.servers.*.weight",
+        "frontends.*.auth",
         "frontends.*.backend",
+        "frontends.*.basicAuth",
         "frontends.*.entryPoints",
+        "frontends.*.headers",
         "frontends.*.passHostHeader",
+        "frontends.*.passTLSClientCert",
         "frontends.*.priority",
+        "frontends.*.redirect",
         "frontends.*.routes",
+        "frontends.*.whiteList",
+        "frontends.*.whitelistSourceRange",
     }
 )
 """Dynamic options that have an effect."""
@@ -93,31 +97,8 @@ ACTIVE_DYNAMIC = frozenset(
 SECURITY_DYNAMIC = frozenset(
     {
         "backends.*.maxConn",
-        "frontends.*.auth",
-        "frontends.*.basicAuth",
-        "frontends.*.headers.allowedHosts",
-        "frontends.*.headers.browserXSSFilter",
-        "frontends.*.headers.contentSecurityPolicy",
-        "frontends.*.headers.contentTypeNosniff",
-        "frontends.*.headers.customBrowserXSSValue",
-        "frontends.*.headers.customFrameOptionsValue",
-        "frontends.*.headers.forceSTSHeader",
-        "frontends.*.headers.frameDeny",
-        "frontends.*.headers.publicKey",
-        "frontends.*.headers.referrerPolicy",
-        "frontends.*.headers.sslForceHost",
-        "frontends.*.headers.sslHost",
-        "frontends.*.headers.sslRedirect",
-        "frontends.*.headers.sslTemporaryRedirect",
-        "frontends.*.headers.stsIncludeSubdomains",
-        "frontends.*.headers.stsPreload",
-        "frontends.*.headers.stsSeconds",
         "frontends.*.passTLSCert",
-        "frontends.*.passTLSClientCert",
         "frontends.*.ratelimit",
-        "frontends.*.redirect",
-        "frontends.*.whiteList",
-        "frontends.*.whitelistSourceRange",
     }
 )
 """Dynamic options that must not be passed over while they are not active."""

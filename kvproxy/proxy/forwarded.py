@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kvproxy.http.authority import port_of
 from kvproxy.model.addresses import AddressRanges, parse_address
 
 if TYPE_CHECKING:
@@ -60,15 +61,6 @@ def client_address(peer: tuple[Any, ...] | None) -> str:
     """
     address: str = peer[0].partition("%")[0] if peer else ""
     return address.removeprefix("::ffff:") if "." in address else address
-
-
-def port_of(host: bytes, default: bytes) -> bytes:
-    """Return the port in a Host value, else ``default``."""
-    if host[-1:].isdigit():
-        before, colon, port = host.rpartition(b":")
-        if colon and port.isdigit() and (b":" not in before or before.endswith(b"]")):
-            return port
-    return default
 
 
 class ForwardedLines:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import sys
 from typing import TYPE_CHECKING, Any
 
 from kvproxy.http.scan import FORWARDED
@@ -9,6 +11,7 @@ from kvproxy.proxy.forwarded import UNTRUSTED, ForwardedLines, client_address
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
 
     from kvproxy.proxy.listener import Listener
 
@@ -31,11 +34,10 @@ class Peer:
             self.address.encode(), b"https" if self.secure else b"http", listener.server_name
         )
 
-    def certificate(self) -> bytes | None:
-        """Return the client's certificate, DER, None when it sent none."""
+    def certificates(self) -> tuple[bytes, ...]:
+        """Return the certificates that the client sent, DER, its own first."""
         tls = self._transport.get_extra_info("ssl_object")
-        found: bytes | None = None if tls is None else tls.getpeercert(binary_form=True)
-        return found
+        return () if tls is None else sent_certificates(tls)
 
     def plain_lines(self, host: bytes) -> bytes:
         """Return the forwarded lines of a request that brought none of its own."""
@@ -56,3 +58,12 @@ class Peer:
         if flags & FORWARDED:
             return self._lines.merged(host, headers, self._trusted)
         return self._lines.plain(host)
+
+
+def sent_certificates(tls: ssl.SSLObject) -> tuple[bytes, ...]:
+    """Return the certificates that the other side sent, DER, its own first."""
+    if sys.version_info >= (3, 13):
+        return tuple(tls.get_unverified_chain())
+    # The public method came with Python 3.13; this is what it calls.
+    chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
+    return tuple(each.public_bytes(_ssl.ENCODING_DER) for each in chain or ())

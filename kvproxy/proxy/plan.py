@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -26,6 +27,7 @@ from kvproxy.proxy.chain import COUNTER_CELLS, Chain
 from kvproxy.proxy.health import Health
 from kvproxy.proxy.server import Server
 from kvproxy.proxy.stages import Stages
+from kvproxy.proxy.workshop import Workshop
 from kvproxy.routing.index import IndexedRoute
 from kvproxy.routing.places import scope_of
 from kvproxy.rules.errors import RuleError
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from kvproxy.model.dynamic import Frontend
     from kvproxy.model.messages import Apply, BackendEntry, EntryKey, FrontendEntry
     from kvproxy.model.static import StaticConfiguration
+    from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.transport import TransportSettings
 
@@ -96,6 +99,7 @@ class Plan:
         transport: TransportSettings,
         listeners: Mapping[str, Listener],
         memory: SharedMemory,
+        clock: Clock,
     ) -> None:
         """``listeners`` by entry point name; their indexes are replaced by `apply`.
 
@@ -116,11 +120,14 @@ class Plan:
             WeakValueDictionary()
         )
         self._digest_sum = 0
+        self._workshop = Workshop(settings.entry_points, transport, clock)
+        for listener in listeners.values():
+            listener.stages = Stages(self._workshop.entry_point(listener.name))
 
     @property
     def servers(self) -> Iterable[Server]:
-        """All servers that a backend names."""
-        return self._servers.values()
+        """All servers that backends name and middlewares ask."""
+        return chain(self._servers.values(), self._workshop.servers)
 
     async def apply(self, parts: list[Apply]) -> list[str]:
         """Go to the generation of ``parts``; returns what could not be compiled.
@@ -175,12 +182,18 @@ class Plan:
             self._servers.pop(key).close_idle(float("inf"))
 
     def compile_chain(
-        self, listener: Listener, frontend: FrontendEntry, rule: FrontendRule, backend: BackendPlan
+        self,
+        listener: Listener,
+        frontend: FrontendEntry,
+        rule: FrontendRule,
+        backend: BackendPlan,
+        problems: list[str],
     ) -> Chain:
         """Compile the way of a request through a frontend on one entry point.
 
         Frontends of a provider whose settings are equal share one rotation (specification
-        section 1.6). Raises `ValueError` for options that the supervisor should not have passed on.
+        section 1.6). What cannot be put into effect is added to ``problems``, and closes the way.
+        Raises `ValueError` for options that the supervisor should not have passed on.
         """
         settings, options = frontend.frontend, backend.entry.backend
         shared = shared_settings(settings)
@@ -189,6 +202,9 @@ class Plan:
         affinity = None
         if backend.stickiness is not None or backend.dynamic:
             affinity = Affinity(balancer, backend.stickiness)
+        middlewares, problem = self._workshop.frontend(listener.name, settings)
+        if problem:
+            problems.append(f"frontend {frontend.name} is closed: {problem}")
         retry = self._settings.retry
         attempts = 1 if retry is None else retry.attempts or max(1, len(backend.members))
         return Chain(
@@ -199,7 +215,7 @@ class Plan:
             priority=settings.priority if settings.priority > 0 else rule.length,
             attempts=attempts,
             counters=backend.counters,
-            stages=Stages(breaker_stages(options, identity, self._memory)),
+            stages=Stages([*middlewares, *breaker_stages(options, identity, self._memory)]),
             limits=Stages(limits(settings, options, identity, self._memory)),
             choose=None if affinity is None else affinity.choose,
             answered=balancer.answered if backend.dynamic else None,
@@ -266,6 +282,7 @@ class _Step:
         await self._compile_frontends(touched)
 
     async def _compile_frontends(self, touched: dict[EntryKey, FrontendEntry]) -> None:
+        plan, problems = self.plan, self.problems
         routes: dict[str, list[IndexedRoute[Chain]]] = {name: [] for name in self._indexes}
         gone: set[EntryKey] = set()
         for key in self._removed_frontends:
@@ -291,16 +308,16 @@ class _Step:
                     )
                 else:
                     try:
-                        chains = [
-                            (listener, self.plan.compile_chain(listener, entry, rule, backend))
-                            for listener in self.plan.entry_points_of(entry.frontend)
+                        ways = [
+                            (listener, plan.compile_chain(listener, entry, rule, backend, problems))
+                            for listener in plan.entry_points_of(entry.frontend)
                         ]
                     except ValueError as error:
                         self.problems.append(f"frontend {entry.name}: {error}")
-                        chains = []
-                    for listener, chain in chains:
+                        ways = []
+                    for listener, way in ways:
                         routes[listener.name].append(
-                            IndexedRoute(key, entry.frontend.priority, rule, chain)
+                            IndexedRoute(key, entry.frontend.priority, rule, way)
                         )
             await self._advance(gone, routes)
         self._update(gone, routes)

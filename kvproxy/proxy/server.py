@@ -47,8 +47,11 @@ class Server:
         "users",
     )
 
-    def __init__(self, url: str, settings: TransportSettings) -> None:
-        """``url``: ``scheme://host[:port]``; its path and query are not used."""
+    def __init__(
+        self, url: str, settings: TransportSettings, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """``url``: ``scheme://host[:port]``; its path and query are not used. ``tls``: in place of
+        the context of ``settings``."""
         self._settings = settings
         self.idle: list[UpstreamConnection] = []
         self.users = 0
@@ -56,7 +59,7 @@ class Server:
         self.scheme, self.host, self.port = scheme, host, port
         self.identity = (scheme, authority, urlsplit(url).path)
         self.host_line = b"Host: %b\r\n\r\n" % authority.encode()
-        self._tls = settings.tls_context if scheme in ("https", "wss") else None
+        self._tls = (tls or settings.tls_context) if scheme in ("https", "wss") else None
 
     @property
     def name(self) -> str:

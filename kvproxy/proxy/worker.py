@@ -78,7 +78,9 @@ class Worker:
             )
             for name, entry_point in settings.entry_points.items()
         }
-        self._plan = Plan(settings, TransportSettings(settings), self._listeners, memory)
+        self._plan = Plan(
+            settings, TransportSettings(settings), self._listeners, memory, self._clock
+        )
         self._ready = False
         self._stopping = False
         self._parts: list[Apply] = []

@@ -55,7 +55,7 @@ PROBLEMS = {
     "bad-expression": ("Host:web.localhost", "HeadersRegexp:X,[", 10, "RE2"),
     "bad-url": ("http://127.0.0.1:9001", "127.0.0.1:9001", 6, "http"),
     "unknown-entry-point": ('= "web"\n', '= "web"\nentryPoints = ["htp"]\n', 9, "`http`?"),
-    "security-option": ('= "web"\n', '= "web"\nbasicAuth = ["a:b"]\n', 9, "basicAuth"),
+    "security-option": ('= "web"\n', '= "web"\nbasicAuth = ["a:b:c"]\n', 9, "basicAuth"),
     "syntax": ("[frontends.web]", "[frontends.web", 7, "not TOML"),
 }
 

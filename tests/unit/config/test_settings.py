@@ -384,17 +384,6 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
          "address; expected an IP address or a network (CIDR)"],
     ),
     (
-        "options that protect and are not there yet",
-        {"arguments": ["--entryPoints=Name:http Address::1 WhiteList.SourceRange:1.2.3.4 "
-                       "Auth.Basic.Users:a:b"]},
-        [
-            "fatal --entryPoints: entryPoints.http.whiteList: is not active yet, and leaving it "
-            "out would open what it is to protect; expected a configuration without it",
-            "fatal --entryPoints: entryPoints.http.auth: is not active yet, and leaving it out "
-            "would open what it is to protect; expected a configuration without it",
-        ],
-    ),
-    (
         "TLS",
         {"file": '[entryPoints.s]\naddress = ":1"\n[entryPoints.s.tls]\n'
          'minVersion = "VersionTLS21"\nclientCAFiles = ["ca.pem"]\n'
@@ -418,6 +407,36 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
             "offered; expected others",
             "warning defaultEntryPoints: no entry point is named `http`; expected one of s, t",
         ],
+    ),
+    (
+        "users of an entry point",
+        {"arguments": ["--entryPoints=Name:http Address::1 Auth.Basic.Users:a:b,c"]},
+        ["fatal --entryPoints: entryPoints.http.auth.basic: user 2: expected `name:hash`, "
+         "two fields"],
+    ),
+    (
+        "white list of an entry point",
+        {"file": '[entryPoints.http]\naddress = ":1"\nwhiteListSourceRange = ["foo"]\n'},
+        ["fatal kvproxy.toml:3: entryPoints.http.whiteListSourceRange: 'foo' does not appear to "
+         "be an IPv4 or IPv6 network"],
+    ),
+    (
+        "redirect of an entry point to itself",
+        {"arguments": ["--entryPoints=Name:http Address::1 Redirect.EntryPoint:http"]},
+        ["fatal --entryPoints: entryPoints.http.redirect.entryPoint: the entry point redirects "
+         "to itself; expected another one"],
+    ),
+    (
+        "redirect of an entry point to nowhere",
+        {"arguments": ["--entryPoints=Name:http Address::1 Redirect.EntryPoint:https"]},
+        ["fatal --entryPoints: entryPoints.http.redirect.entryPoint: no entry point is named "
+         "`https`; expected one of http; did you mean `http`?"],
+    ),
+    (
+        "expression of an entry point",
+        {"file": '[entryPoints.http]\naddress = ":1"\n[entryPoints.http.redirect]\n'
+         'regex = "("\nreplacement = "x"\n'},
+        ["fatal kvproxy.toml:4: entryPoints.http.redirect.regex: missing ): ("],
     ),
     (
         "options that are not active yet, once for each section",
@@ -500,8 +519,6 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
         [
             "warning kvproxy.toml:1: web: is deprecated; used as api, ping and metrics",
             "warning kvproxy.toml:2: web.path: has no effect",
-            "fatal kvproxy.toml: entryPoints.traefik.auth: is not active yet, and leaving it out "
-            "would open what it is to protect; expected a configuration without it",
             "warning kvproxy.toml: api: is accepted, but not active yet: it has no effect",
             "warning kvproxy.toml: metrics: is accepted, but not active yet: it has no effect",
         ],

@@ -222,7 +222,7 @@ def test_who_asked_for_access_control_is_not_served_without() -> None:
     step = Step()
     one = {"one": backend(ONE)}
     step.say({"web": frontend(rule=OLD), "other": frontend(rule=OLD)}, one)
-    closed = frontend(rule=OLD, basic_auth=("user:hash",))
+    closed = frontend(rule=OLD, basic_auth=("user:hash:too-much",))
     assert step.say({"web": closed, "other": frontend(rule=OLD)}, one) == ({"web"}, set())
     assert step.served() == {"other": f"{OLD} one"}
     assert step.quarantined() == {("frontends", "web"): (2.0, False)}
@@ -337,7 +337,7 @@ def snapshot_of(said: Said) -> tuple[Configuration, tuple[Problem, ...]]:
     frontends = {}
     for name, (kind, target) in said.frontends.items():
         if kind == "closed":
-            frontends[name] = frontend(target, OLD, basic_auth=("user:hash",))
+            frontends[name] = frontend(target, OLD, basic_auth=("user:hash:too-much",))
         elif kind != "undecodable":
             frontends[name] = frontend(target, BAD_RULE if kind == "bad" else kind)
     backends = {

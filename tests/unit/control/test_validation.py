@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kvproxy.control.validation import MAX_ENTRY_BYTES, Validator
@@ -7,10 +9,14 @@ from kvproxy.model.dynamic import (
     Auth,
     Backend,
     BasicAuth,
+    ClientTLS,
+    DigestAuth,
+    ForwardAuth,
     Frontend,
     Headers,
     HealthCheck,
     MaxConn,
+    PassTLSClientCert,
     RateLimit,
     Redirect,
     Route,
@@ -127,25 +133,168 @@ def test_a_frontend_without_routes_loads() -> None:
     assert VALIDATOR.frontend("file", "web", Frontend(backend="one")).entry is not None
 
 
-SECURITY = {
-    "auth": (frontend(auth=Auth(basic=BasicAuth(users=("a:b",)))), True),
-    "N08-basic-auth": (frontend(basic_auth=("",)), True),
-    "white-list": (frontend(white_list=WhiteList(source_range=("10.0.0.0/8",))), True),
-    "white-list-source-range": (frontend(whitelist_source_range=("10.0.0.0/8",)), True),
-    "redirect": (frontend(redirect=Redirect(entry_point="https")), False),
-    "rate-limit": (frontend(rate_limit=RateLimit(extractor_func="client.ip")), False),
-    "ssl-redirect": (frontend(headers=Headers(ssl_redirect=True)), False),
+INACTIVE = {
+    "rate-limit": frontend(rate_limit=RateLimit(extractor_func="client.ip")),
+    "pass-tls-cert": frontend(pass_tls_cert=True),
 }
 
 
-@pytest.mark.parametrize(("content", "closes"), SECURITY.values(), ids=SECURITY)
-def test_a_security_option_that_has_no_effect_yet_refuses_the_frontend(
-    content: Frontend, closes: bool
+@pytest.mark.parametrize("content", INACTIVE.values(), ids=INACTIVE)
+def test_a_security_option_that_has_no_effect_yet_refuses_the_frontend(content: Frontend) -> None:
+    verdict = VALIDATOR.frontend("file", "web", content)
+    assert verdict.entry is None
+    assert any(problem.entry == ("frontends", "web") for problem in verdict.problems)
+
+
+HASH = "{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M="
+PROOF = "traefik:a2688e031edb4be6a3797f3882655c05"
+
+
+def basic(*users: str, **options: Any) -> Frontend:
+    return frontend(auth=Auth(basic=BasicAuth(users=users, **options)))
+
+
+def digest(*users: str) -> Frontend:
+    return frontend(auth=Auth(digest=DigestAuth(users=users)))
+
+
+def forward(**options: Any) -> Frontend:
+    return frontend(auth=Auth(forward=ForwardAuth(**options)))
+
+
+def custom(**headers: str) -> Frontend:
+    return frontend(headers=Headers(custom_request_headers=headers))
+
+
+UNUSABLE = {
+    "A01": (basic("test"), "auth.basic", "user 1: expected `name:hash`"),
+    "basic-third-user": (basic(f"a:{HASH}", f"b:{HASH}", "c"), "auth.basic", "user 3"),
+    "basic-no-file": (basic(users_file="/nowhere/users"), "auth.basic", "/nowhere/users"),
+    "basic-bad-field": (
+        frontend(auth=Auth(header_field="X User", basic=BasicAuth(users=(f"a:{HASH}",)))),
+        "auth.basic",
+        "no header name",
+    ),
+    "A09": (digest("test"), "auth.digest", "user 1: expected `name:realm:HA1`"),
+    "digest-other-realm": (digest("test:other:x"), "auth.digest", "realm"),
+    "auth-without-method": (frontend(auth=Auth(header_field="X")), "auth", "no way"),
+    "forward-no-url": (forward(address="10.0.0.1"), "auth.forward", "no `http` or `https` URL"),
+    "forward-bad-url": (forward(address="http://a b/"), "auth.forward", "character"),
+    "forward-tls-no-pair": (
+        forward(address="https://a", tls=ClientTLS(ca="x")),
+        "auth.forward",
+        "certificate and its key",
+    ),
+    "forward-tls-no-file": (
+        forward(address="https://a", tls=ClientTLS(ca="/nowhere", insecure_skip_verify=True)),
+        "auth.forward",
+        "the authority cannot be read",
+    ),
+    "N08": (frontend(basic_auth=("",)), "basicAuth", "user 1"),
+    "white-list": (
+        frontend(white_list=WhiteList(source_range=("10.0.0.0/8", "foo"))),
+        "whiteList.sourceRange",
+        "foo",
+    ),
+    "L15": (frontend(white_list=WhiteList(source_range=("",))), "whiteList.sourceRange", ""),
+    "white-list-deprecated": (
+        frontend(whitelist_source_range=("10.0.0.0/33",)),
+        "whitelistSourceRange",
+        "33",
+    ),
+    "redirect-to-nowhere": (
+        frontend(redirect=Redirect(entry_point="htps")),
+        "redirect.entryPoint",
+        "no entry point is named `htps`",
+    ),
+    "R15": (frontend(redirect=Redirect(regex="^(.*")), "redirect.regex", "missing"),
+    "redirect-template": (
+        frontend(redirect=Redirect(regex="^(.*)$", replacement="{{ .Foo }}")),
+        "redirect.regex",
+        "is not known",
+    ),
+    "header-value": (
+        custom(X="a\r\nY: b"),
+        "headers.customRequestHeaders",
+        "the value holds a control character",
+    ),
+    "header-name": (custom(**{"X Y": "a"}), "headers.customRequestHeaders", "no header name"),
+    "security-header": (
+        frontend(headers=Headers(referrer_policy="a\nb")),
+        "headers",
+        "control character",
+    ),
+    "security-proxy-header": (
+        frontend(headers=Headers(ssl_redirect=True, ssl_proxy_headers={"X\n": "a"})),
+        "headers",
+        "no header name",
+    ),
+}
+ACCESS = ("auth", "basicAuth", "whiteList", "whitelistSourceRange")
+
+
+@pytest.mark.parametrize(("content", "option", "reason"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_option_that_cannot_be_put_into_effect_refuses_the_frontend(
+    content: Frontend, option: str, reason: str
 ) -> None:
     verdict = VALIDATOR.frontend("file", "web", content)
     assert verdict.entry is None
-    assert verdict.closes is closes
-    assert any(problem.entry == ("frontends", "web") for problem in verdict.problems)
+    (problem,) = verdict.problems
+    assert (problem.path, problem.entry) == (f"frontends.web.{option}", ("frontends", "web"))
+    assert reason in problem.message
+    assert verdict.closes is option.startswith(ACCESS)
+
+
+def test_a_misspelled_entry_point_of_a_redirect_names_the_nearest() -> None:
+    content = frontend(redirect=Redirect(entry_point="htps"))
+    (problem,) = VALIDATOR.frontend("file", "web", content).problems
+    assert (problem.nearest, problem.expected) == ("https", "one of http, https")
+
+
+def test_every_option_that_cannot_be_put_into_effect_is_named() -> None:
+    content = frontend(
+        basic_auth=("a",), whitelist_source_range=("foo",), redirect=Redirect(regex="(")
+    )
+    problems = VALIDATOR.frontend("file", "web", content).problems
+    assert {problem.path.removeprefix("frontends.web.") for problem in problems} == {
+        "basicAuth",
+        "whitelistSourceRange",
+        "redirect.regex",
+    }
+
+
+def test_custom_headers_that_the_proxy_alone_writes_warn() -> None:
+    content = frontend(
+        headers=Headers(
+            custom_request_headers={"Host": "x", "X-A": "b"},
+            custom_response_headers={"Content-Length": "1"},
+        )
+    )
+    verdict = VALIDATOR.frontend("file", "web", content)
+    assert verdict.entry is not None
+    assert [problem.path.rpartition(".")[2] for problem in verdict.problems] == [
+        "Host",
+        "Content-Length",
+    ]
+    assert not any(problem.fatal for problem in verdict.problems)
+
+
+USABLE = {
+    "basic": basic(f"a:{HASH}"),
+    "digest": digest(f"test:{PROOF}"),
+    "forward": forward(address="http://10.0.0.1:4181/auth?x=1"),
+    "empty-white-list": frontend(white_list=WhiteList()),
+    "redirect": frontend(redirect=Redirect(entry_point="https")),
+    "headers": frontend(headers=Headers(frame_deny=True, custom_response_headers={"X": ""})),
+    "client-certificate": frontend(pass_tls_client_cert=PassTLSClientCert(pem=True)),
+}
+
+
+@pytest.mark.parametrize("content", USABLE.values(), ids=USABLE)
+def test_options_of_middlewares(content: Frontend) -> None:
+    verdict = VALIDATOR.frontend("file", "web", content)
+    assert verdict.problems == ()
+    assert verdict.entry is not None
 
 
 def test_another_option_that_has_no_effect_yet_warns() -> None:
@@ -212,7 +361,7 @@ def test_what_cannot_be_passed_on_is_refused(content: Backend) -> None:
 ADMITTED = {
     "same-entry-points": (frontend(entry_points=("http",)), True),
     "entry-point-gone": (frontend(entry_points=("http", "gone")), False),
-    "access-control": (frontend(entry_points=("http",), basic_auth=("a:b",)), False),
+    "not-active": (frontend(entry_points=("http",), pass_tls_cert=True), False),
 }
 
 

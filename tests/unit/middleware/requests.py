@@ -31,8 +31,8 @@ class Local:
         self.entry_point = "http"
         self._certificates = certificates
 
-    def certificate(self) -> bytes | None:
-        return self._certificates[0] if self._certificates else None
+    def certificates(self) -> tuple[bytes, ...]:
+        return self._certificates
 
 
 def a_request(

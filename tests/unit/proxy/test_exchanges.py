@@ -368,6 +368,7 @@ class Story:
             TransportSettings(settings),
             {"http": self.listener},
             SharedMemory.alone(),
+            self.clock,
         )
         await self.plan.apply([_configuration()])
         for _ in range(STEPS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvproxy.model.static import ForwardedHeaders
-from kvproxy.proxy.forwarded import ForwardedLines, Trust, client_address, port_of
+from kvproxy.proxy.forwarded import ForwardedLines, Trust, client_address
 
 LINES = ForwardedLines(b"10.0.0.9", b"http", b"edge")
 LINES_TLS = ForwardedLines(b"10.0.0.9", b"https", b"edge")
@@ -26,22 +26,6 @@ def test_nothing_sent_by_the_client() -> None:
         b"X-Forwarded-Port": b"80",
         b"X-Forwarded-Host": b"plain",
     }
-
-
-PORTS = {
-    "plain": (b"h", b"80"),
-    "explicit": (b"pass:99", b"99"),
-    "ipv6": (b"[::1]", b"80"),
-    "ipv6-port": (b"[::1]:81", b"81"),
-    "bare-ipv6": (b"::1", b"80"),
-    "digits-only": (b"10", b"80"),
-    "empty-port": (b"h:", b"80"),
-}
-
-
-@pytest.mark.parametrize(("host", "port"), PORTS.values(), ids=PORTS)
-def test_port(host: bytes, port: bytes) -> None:
-    assert port_of(host, b"80") == port
 
 
 MERGED = {

@@ -40,7 +40,7 @@ def test_facts() -> None:
     peer = a_peer("::ffff:192.0.2.9")
     assert (peer.address, peer.port, peer.secure) == ("192.0.2.9", 4711, False)
     assert peer.entry_point == "http"
-    assert peer.certificate() is None
+    assert peer.certificates() == ()
 
 
 @pytest.mark.parametrize(

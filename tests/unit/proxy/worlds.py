@@ -79,7 +79,9 @@ class World:
             name: Listener(name, entry_point, self.settings, clock=self.clock, server_name=b"edge")
             for name, entry_point in self.settings.entry_points.items()
         }
-        self.plan = Plan(self.settings, _transport(), self.listeners, SharedMemory.alone())
+        self.plan = Plan(
+            self.settings, _transport(), self.listeners, SharedMemory.alone(), self.clock
+        )
 
     async def apply(self, *parts: Apply) -> list[str]:
         """Go to the next generation."""
