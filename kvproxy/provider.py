@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from kvproxy.model.static import StaticConfiguration
 
 
-ANNOUNCEMENT_SECONDS = 15.0
-"""How long an announcement outlives the client that made it, at most."""
+ANNOUNCEMENT_SECONDS = 22.0
+"""How long an announcement outlives the client that made it, at most: Consul takes 20 s."""
 
 
 class StoreError(Exception):

@@ -45,7 +45,7 @@ RETAINED_DELETIONS = 10_000
 BUSY_SECONDS = 5.0
 """How long a write waits for its turn behind other processes."""
 
-ANNOUNCEMENT_LIFE_SECONDS = 0.7 * ANNOUNCEMENT_SECONDS
+ANNOUNCEMENT_LIFE_SECONDS = 0.5 * ANNOUNCEMENT_SECONDS
 """How long an announced key is kept without a word of its owner; the rest is for the reader."""
 
 _SCHEMA_VERSION = 2

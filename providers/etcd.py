@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.model.static_providers import EtcdProvider
     from kvproxy.provider import Transaction
-    from providers.etcd_gateway import KeyValue
 
 PAGE_KEYS = 5000
 """So many keys are read in one request; more are read page by page at the same revision."""
@@ -150,24 +149,22 @@ class EtcdStore:
     async def _read(self, prefix: str) -> Tree:
         start, end = self._keys.interval(prefix)
         values: dict[str, bytes] = {}
+        changed = 0
         body: dict[str, Any] = {"key": start, "range_end": end, "limit": str(self._page_keys)}
         while True:
             page = await self._gateway.call("kv/range", body, RangeResponse)
-            self._take(page.kvs, prefix, values)
+            for each in page.kvs:
+                key = self._keys.decode(each.key)
+                if covers(prefix, key):
+                    values[key] = each.value
+                    changed = max(changed, each.mod_revision)
             # etcd tells its newest revision with each page: that of the first one is the tree's.
             revision = int(body.setdefault("revision", str(page.header.revision)))
             if not page.more:
                 break
             body["key"] = page.kvs[-1].key + b"\0"
         self._newest = page.header
-        return Tree(revision, values)
-
-    def _take(self, found: list[KeyValue], prefix: str, values: dict[str, bytes]) -> None:
-        decode = self._keys.decode
-        for each in found:
-            key = decode(each.key)
-            if covers(prefix, key):
-                values[key] = each.value
+        return Tree(revision, values, changed=changed)
 
     def _changes(self, message: WatchResponse, prefix: str, version: int) -> Changes:
         """Return what a message tells of the keys under ``prefix`` behind ``version``."""

@@ -56,6 +56,10 @@ class Server:
                 each.reschedule(now)
 
 
+class ConnectionLost(aiohttp.ClientError):
+    """The connection was closed before an answer came."""
+
+
 class StoreHttp:
     """Asks the server that answered last; when it fails, the next one.
 
@@ -105,7 +109,12 @@ class StoreHttp:
                 async with (
                     asyncio.timeout(seconds),
                     self._opened().request(
-                        method, URL(server.base + path, encoded=True), data=body, headers=headers
+                        method,
+                        URL(server.base + path, encoded=True),
+                        data=body,
+                        headers=headers,
+                        # Another place has no business with our token.
+                        allow_redirects=False,
                     ) as response,
                 ):
                     content = await response.read()
@@ -150,7 +159,11 @@ class StoreHttp:
                 server,
                 failures,
                 self._opened().request(
-                    method, URL(server.base + path, encoded=True), data=body, headers=headers
+                    method,
+                    URL(server.base + path, encoded=True),
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
                 ),
             )
             yield Stream(self, server, failures, response)
@@ -166,6 +179,7 @@ class StoreHttp:
             async with self._opened().get(
                 URL(server.base + path, encoded=True),
                 headers=headers,
+                allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=seconds + _GRACE_SECONDS),
             ) as found:
                 return Answer(server.name, found.status, found.headers, await found.read())
@@ -224,6 +238,7 @@ class StoreHttp:
                 headers={"Accept-Encoding": "identity"},
                 auto_decompress=False,
                 read_bufsize=_READ_BUFFER_BYTES,
+                middlewares=(_never_twice,),
                 trust_env=False,
             )
         return self._session
@@ -250,13 +265,29 @@ class Stream:
         )
 
 
+async def _never_twice(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Let a lost connection be an error.
+
+    aiohttp would send the request again by itself: a write might be done twice, and a blocking
+    query would wait at a restored server for an index that it does not reach.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionLost("the connection was closed") from error
+
+
 def describe(error: BaseException) -> str:
     """Say in few words why a connection failed."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {_certificate_reason(error.certificate_error)}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {error.os_error.strerror or error.os_error}"
-    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+    if isinstance(error, aiohttp.ClientPayloadError):
         return "the connection was closed"
     return str(error) or type(error).__name__
 

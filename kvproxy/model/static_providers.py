@@ -71,7 +71,10 @@ class KeyValueProvider(Provider, frozen=True, rename="camel", kw_only=True):
 class ConsulProvider(KeyValueProvider, frozen=True, rename="camel", kw_only=True):
     """Routes from Consul's key-value store."""
 
-    endpoint: Annotated[str, about("host:port")] = "127.0.0.1:8500"
+    endpoint: Annotated[str, about("host:port, several separated by commas")] = "127.0.0.1:8500"
+    token: Annotated[
+        str, about("ACL token", secret=True, default="the environment's `CONSUL_HTTP_TOKEN`")
+    ] = ""
 
 
 class EtcdProvider(KeyValueProvider, frozen=True, rename="camel", kw_only=True):

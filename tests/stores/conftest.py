@@ -21,6 +21,7 @@ _OUR_STORES = ",".join(
     (
         "tests.stores.embedded:EmbeddedHarness",
         "tests.stores.etcd:EtcdHarness",
+        "tests.stores.consul:ConsulHarness",
         "tests.stores.zookeeper:ZookeeperHarness",
     )
 )
@@ -74,3 +75,11 @@ def start_writer(harness: StoreHarness) -> Iterator[Callable[..., WriterProcess]
     yield start
     for writer in started:
         writer.kill()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests did less than they should because the store or the machine was slow."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "note":
+                terminalreporter.write_line(f"NOTE {value}")

@@ -80,12 +80,13 @@ class ConsulServer(StoreServer):
         return [self._program, "agent", f"-config-file={self._configuration}"]
 
     def ready(self) -> bool:
-        """Tell whether it has a leader that can write."""
+        """Tell whether it has a leader that knows what is stored."""
         try:
-            self.call("PUT", "kv/test-ready", b"")
+            self.call("GET", "kv/test-ready?consistent")
+        except urllib.error.HTTPError as error:
+            return error.code == 404
         except OSError:
             return False
-        self.call("DELETE", "kv/test-ready")
         return True
 
     def call(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> Any:
