@@ -13,10 +13,12 @@ COMMANDS = {
     "demo": ("kvproxy.cli.demo", "Watch a key change become a live route."),
     "explain": ("kvproxy.cli.explain", "Say which frontend takes a request, and why."),
     "kv": ("kvproxy.cli.kv", "Read and write the keys of a store."),
+    "nodes": ("kvproxy.cli.nodes", "List the running proxies on a store and what they serve."),
     "run": ("kvproxy.cli.run", "Run the proxy (also without any command)."),
     "status": ("kvproxy.cli.status", "Show what a running proxy serves."),
     "storeconfig": ("kvproxy.cli.storeconfig", "Write the configuration into a key-value store."),
     "version": ("kvproxy.cli.version", "Print version and build."),
+    "wait": ("kvproxy.cli.wait", "Wait until a revision of a store is served."),
     "whoami": ("kvproxy.cli.whoami", "Run a small HTTP server to try routes with."),
 }
 

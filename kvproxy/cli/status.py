@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import msgspec
 
-from kvproxy.cli.output import count, output_option, print_json
+from kvproxy.cli.output import age, count, output_option, print_json, table
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.supervisor_client import ask
 from kvproxy.control.status import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 @click.command("status", cls=SettingsCommand)
@@ -72,7 +69,7 @@ def show(status: Status) -> None:
         click.echo(f"  {count(generation.frontends, 'frontend')}, ", nl=False)
         click.echo(count(generation.backends, "backend"))
     click.echo("\nWorkers")
-    _table(
+    table(
         ("slot", "pid", "serves", "connections", "requests", "restarts"),
         (
             (
@@ -124,24 +121,8 @@ def show(status: Status) -> None:
             click.echo(f"  {kind} ({problem.provider}): {problem.text}")
 
 
-def age(seconds: float) -> str:
-    """Return a time span in words, such as ``3 min``."""
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{max(seconds, 0) * 1000:.0f} ms"
-
-
 def _live(live: bool) -> str:
     return "served by every worker" if live else "NOT YET served by every worker"
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    lines = [header, *(tuple(str(cell) for cell in row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
-        click.echo(("  " + "  ".join(cells)).rstrip())
 
 
 def _wanted(wait: str) -> dict[str, Any]:

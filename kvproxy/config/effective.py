@@ -64,6 +64,7 @@ class Draft(Report):
         self._web()
         self._inactive()
         self._log_level()
+        self._node_name()
         self._entry_points()
         self._file_provider()
         self._durations(self.document, ())
@@ -115,6 +116,15 @@ class Draft(Report):
         if not points:
             points["http"] = {"address": ":80"}
             self.document["defaultEntryPoints"] = ["http"]
+
+    def _node_name(self) -> None:
+        name = self.document.get("nodeName", "")
+        if "/" in name:
+            self.add(
+                ("nodeName",),
+                f"`{name}` holds a slash",
+                expected="a name that can be part of a key",
+            )
 
     def _log_level(self) -> None:
         level = self.document.get("logLevel", "").upper()

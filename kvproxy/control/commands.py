@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import kvproxy
-from kvproxy.control.control_socket import ControlError
+from kvproxy.control.control_socket import ControlError, NotInTimeError
 from kvproxy.control.status import (
     GenerationStatus,
     ProblemStatus,
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from kvproxy.control.fleet import Fleet
 
 DEFAULT_WAIT_SECONDS = 10.0
+PROOF_SECONDS = 0.25
+"""How long a wait for a revision trusts the watch before it has the store asked."""
+LONGEST_PROOF_SECONDS = 4.0
 
 
 class Commands:
@@ -62,13 +65,58 @@ class Commands:
             raise ControlError("timeout must be a number of seconds")
         if not isinstance(request.get("generation", 0), int):
             raise ControlError("generation must be a number")
+        if "revision" in request and "provider" not in request:
+            request = {**request, "provider": self._only_store()}
+        provider = request.get("provider")
+        if provider is not None and provider not in self._plane.names:
+            names = ", ".join(self._plane.names) or "none"
+            raise ControlError(f"`{provider}` is no provider of this proxy; it has {names}")
         try:
             async with asyncio.timeout(seconds):
+                pause = PROOF_SECONDS
                 while not (self._reached(request) and self._fleet.live):
-                    await self._fleet.changed()
+                    if await self._changed_within(pause) or self._reached(request):
+                        continue
+                    if provider is not None:
+                        # Of a write that changed nothing of the configuration no watch tells.
+                        self._plane.prove(provider)
+                    pause = min(2 * pause, LONGEST_PROOF_SECONDS)
         except TimeoutError:
-            raise ControlError(f"not served by every worker within {seconds:g} s") from None
+            reached = self._progress(str(provider)) if provider is not None else ""
+            raise NotInTimeError(
+                f"not served by every worker within {seconds:g} s{reached}"
+            ) from None
         return await self._status(request)
+
+    def _only_store(self) -> str:
+        stores = self._plane.stores
+        if len(stores) != 1:
+            names = ", ".join(stores) or "none"
+            raise ControlError(f"which store's revision? This proxy has {names}")
+        return stores[0]
+
+    async def _changed_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._fleet.changed()
+        except TimeoutError:
+            return False
+        return True
+
+    def _progress(self, provider: str) -> str:
+        """Say how far a provider has come."""
+        pipeline = self._plane.pipeline
+        for status in pipeline.providers() if pipeline else ():
+            if status.provider != provider:
+                continue
+            if status.held is not None:
+                return (
+                    f": the mass-deletion guard holds revision {status.held.revision}, "
+                    f"`kvproxy confirm {provider}` applies it"
+                )
+            failing = ", and it does not answer" if status.failed_since is not None else ""
+            return f": `{provider}` is at revision {status.revision}{failing}"
+        return f": `{provider}` has not answered yet"
 
     async def _confirm(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"confirmed": self._plane.confirm(str(request.get("provider", "")))}

@@ -69,6 +69,16 @@ class ControlPlane:
         return self._pipeline
 
     @property
+    def names(self) -> Sequence[str]:
+        """The configured providers."""
+        return list(self._runners)
+
+    @property
+    def stores(self) -> Sequence[str]:
+        """The configured providers that have revisions to wait for."""
+        return [runner.name for runner in self._runners.values() if runner.is_store]
+
+    @property
     def journal_problems(self) -> tuple[Problem, ...]:
         """What is wrong with the journal."""
         return () if self._journal is None else self._journal.problems
@@ -82,6 +92,12 @@ class ControlPlane:
         """Return when the origin of ``provider`` last proved what it said; 0.0: not known."""
         runner = self._runners.get(provider)
         return 0.0 if runner is None else runner.fresh_at
+
+    def prove(self, provider: str) -> None:
+        """Have a store prove soon up to which revision what it said last holds."""
+        runner = self._runners.get(provider)
+        if runner is not None:
+            runner.prove()
 
     async def start(self, serving: Generation | None = None) -> None:
         """Ask the providers; serve what they say, or the last known good, after `SILENCE_SECONDS`.

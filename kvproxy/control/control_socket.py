@@ -2,11 +2,13 @@
 
 It is ``control.sock`` in the state directory, mode 0600: who may open it may ask. A request is an
 object with ``command`` and its arguments; the answer is an object with ``ok`` true and the result's
-members, or with ``ok`` false and ``error``. A connection may ask any number of times.
+members, or with ``ok`` false and ``error`` (and ``notInTime`` true when a ``wait`` was in vain). A
+connection may ask any number of times.
 
 - ``status``: what `kvproxy.control.status.Status` holds
-- ``wait`` with ``generation``, or with ``provider`` and ``revision``, and with ``timeout`` in
-  seconds (10): the status, as soon as every worker serves that generation or revision, or a later
+- ``wait`` with ``generation``, or with ``revision`` and ``provider`` (the only store when it is not
+  named), and with ``timeout`` in seconds (10): the status, as soon as every worker serves that
+  generation or revision, or a later
 - ``confirm`` with ``provider``: ``confirmed``, whether a held snapshot was applied
 """
 
@@ -31,6 +33,10 @@ MAX_REQUEST_BYTES = 64 * 1024
 
 class ControlError(Exception):
     """No supervisor answers, or it answered that it cannot; the message says which."""
+
+
+class NotInTimeError(ControlError):
+    """What a ``wait`` was for did not come in time; the message says how far it came."""
 
 
 class ControlServer:
@@ -100,6 +106,8 @@ class ControlServer:
                 known = ", ".join(sorted(self._commands))
                 raise ControlError(f"unknown command {name!r}; expected one of {known}")
             return {"ok": True, **await command(request)}
+        except NotInTimeError as error:
+            return {"ok": False, "error": str(error), "notInTime": True}
         except (ControlError, msgspec.DecodeError) as error:
             return {"ok": False, "error": str(error)}
 
@@ -128,7 +136,8 @@ def ask(path: Path, command: str, seconds: float = 10.0, **arguments: Any) -> di
         raise ControlError(f"the supervisor ended before it answered on {path}")
     answer: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
     if not answer.pop("ok", False):
-        raise ControlError(str(answer.get("error", "no reason given")))
+        kind = NotInTimeError if answer.get("notInTime") else ControlError
+        raise kind(str(answer.get("error", "no reason given")))
     return answer
 
 

@@ -13,7 +13,7 @@ from kvproxy.config.plugins import load_plugin, plugin_names
 from kvproxy.control.store_source import StoreSource
 from kvproxy.log import pairs
 from kvproxy.model.problem import Problem
-from kvproxy.provider import Failure, Snapshot, Source, Unchanged
+from kvproxy.provider import Failure, Snapshot, Source, Store, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +31,15 @@ _logger = logging.getLogger("kvproxy.control")
 
 
 class Opener(Struct, frozen=True):
-    """A configured provider and how its source is opened (again)."""
+    """A configured provider and how its source is opened (again).
+
+    Of a store also how another client of it is opened, and the prefix of its keys.
+    """
 
     name: str
     open: Callable[[], Source]
+    open_store: Callable[[], Store] | None = None
+    prefix: str = ""
 
 
 def configured(settings: StaticConfiguration) -> list[Opener]:
@@ -60,6 +65,8 @@ def _opener(plugin: Plugin, section: Any, settings: StaticConfiguration) -> Open
         lambda: StoreSource(
             open_store(section, settings), plugin.name, section.prefix, watch=section.watch
         ),
+        lambda: open_store(section, settings),
+        section.prefix,
     )
 
 
@@ -78,6 +85,11 @@ class SourceRunner:
         self._source: Source | None = None
 
     @property
+    def is_store(self) -> bool:
+        """Whether the provider is a key-value store."""
+        return self._opener.open_store is not None
+
+    @property
     def fresh_at(self) -> float:
         """The ``time.time()`` at which the origin last proved what it said; 0.0: not known."""
         return float(getattr(self._source, "fresh_at", 0.0))
@@ -87,6 +99,11 @@ class SourceRunner:
         source = self._source
         if isinstance(source, StoreSource) and source.fresh_at:
             static.look((id(source), source.static_changes), source.static_values)
+
+    def prove(self) -> None:
+        """Have a store prove soon that what it said last still holds."""
+        if isinstance(self._source, StoreSource):
+            self._source.prove()
 
     def start(self) -> None:
         """Start running; to be called once."""

@@ -3,6 +3,7 @@
 - ``lock``: locked (flock) by the supervisor that uses the directory; holds its process id
 - ``control.sock``: the control socket (`kvproxy.control.status`), mode 0600
 - ``workers/PID``: one record per worker process, so that a later supervisor finds orphans
+- ``node``: a random word that tells this directory's node from others on hosts of the same name
 - ``journal.db``: the journal of generations (`kvproxy.control.journal`)
 
 The default is ``/var/lib/kvproxy`` for root, else ``$XDG_STATE_HOME/kvproxy``, else
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -85,6 +88,17 @@ class StateDirectory:
         """Write this process's id into the lock file."""
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+
+    def node_word(self) -> str:
+        """Return the word in ``node``, made when there is none; raises OSError."""
+        path = self.path / "node"
+        with suppress(FileNotFoundError):
+            word = path.read_text().strip()
+            if re.fullmatch(r"[0-9a-f]{6}", word):
+                return word
+        word = secrets.token_hex(3)
+        path.write_text(f"{word}\n")
+        return word
 
     @property
     def workers(self) -> Path:

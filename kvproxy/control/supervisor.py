@@ -32,7 +32,14 @@ import kvproxy
 from kvproxy import log, turns
 from kvproxy.config import last_keys
 from kvproxy.config.plugins import PluginError
-from kvproxy.control import certificates, handover, service_manager, sockets, state_directory
+from kvproxy.control import (
+    announcer,
+    certificates,
+    handover,
+    service_manager,
+    sockets,
+    state_directory,
+)
 from kvproxy.control.commands import Commands
 from kvproxy.control.control_plane import ControlPlane
 from kvproxy.control.control_socket import ControlServer
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from kvproxy.config.startup import Start
+    from kvproxy.control.announcer import Announcer
     from kvproxy.control.generation import Generation
     from kvproxy.control.handover import Inheritance
     from kvproxy.control.sockets import SlotSockets
@@ -89,6 +97,7 @@ class Supervisor:
         self._addresses: dict[str, list[str]]
         self._fleet: Fleet
         self._plane: ControlPlane
+        self._announcers: list[Announcer]
         self._control: ControlServer
 
     async def run(self) -> int:
@@ -153,9 +162,16 @@ class Supervisor:
         }
         for name, addresses in self._addresses.items():
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
-        self._fleet = Fleet(settings, self._sockets, self._records, socket.gethostname(), tls=tls)
+        host_name = socket.gethostname()
+        self._fleet = Fleet(settings, self._sockets, self._records, host_name, tls=tls)
         static = StaticWatch(self._start, self._on_missed_settings)
         self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify, static)
+        node = settings.node_name or f"{host_name}-{self._directory.node_word()}"
+        self._announcers = (
+            announcer.announcers(openers, self._plane, self._fleet, node)
+            if settings.announce
+            else []
+        )
         commands = Commands(
             self._fleet, self._plane, self._addresses, self._started_at, lambda: self._state
         )
@@ -195,6 +211,8 @@ class Supervisor:
         self._directory.sign()
         self._write_pid_file()
         await self._plane.start(None if inheritance is None else inheritance.generation)
+        for each in self._announcers:
+            each.start()
         self._state = "running"
         self._keep_keys()
         if self._hand_over_wanted:
@@ -325,7 +343,7 @@ class Supervisor:
         await asyncio.sleep(0)
         sockets.close_all(self._sockets)
         if not self._handed_over:
-            await self._plane.close()
+            await self._leave_stores()
         await stopping
         self._control.close()
         for task in self._background:
@@ -333,6 +351,11 @@ class Supervisor:
         self._remove_pid_file()
         self._directory.close()
         _logger.info("stopped")
+
+    async def _leave_stores(self) -> None:
+        """Take back what was announced, stop the providers, close the journal."""
+        await asyncio.gather(*(each.close() for each in self._announcers))
+        await self._plane.close()
 
     def _on_hand_over(self) -> None:
         if self._handing_over is not None or self._stop_wanted.is_set():
@@ -369,7 +392,7 @@ class Supervisor:
             self._plane.thaw()
             return
         self._handed_over = True
-        await self._plane.close()
+        await self._leave_stores()
         self._control.close()
         await successor.leave_to()
         # Only the process that the service manager knows may name another one.

@@ -22,6 +22,7 @@ ACTIVE_STATIC = frozenset(
     {
         "allowMinWeightZero",
         "allowUnsafePaths",
+        "announce",
         "configFile",
         "consul.endpoint",
         "consul.prefix",
@@ -57,6 +58,7 @@ ACTIVE_STATIC = frozenset(
         "maxHeaderBytes",
         "maxHeaders",
         "maxIdleConnsPerHost",
+        "nodeName",
         "pidFile",
         "ping",
         "providersThrottleDuration",

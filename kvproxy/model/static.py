@@ -216,6 +216,17 @@ class StaticConfiguration(Section, frozen=True, rename="camel", kw_only=True):
             default="chosen by the user's rights",
         ),
     ] = ""
+    announce: Annotated[
+        bool,
+        about("say in the store what this node serves, for `kvproxy nodes` (kvproxy only)"),
+    ] = True
+    node_name: Annotated[
+        str,
+        about(
+            "name of this node beside others on the same store (kvproxy only)",
+            default="the host's name and a word of its own",
+        ),
+    ] = ""
     pid_file: Annotated[
         str, about("file that gets the process id of the supervisor (kvproxy only)")
     ] = ""

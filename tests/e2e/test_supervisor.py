@@ -244,7 +244,7 @@ def test_a_written_key_is_served_by_every_worker_within_moments(program: Program
     [
         ({"generation": 10_000}, r"not served by every worker within 0\.2 s"),
         ({"provider": "embedded", "revision": "10000"}, "not served"),
-        ({"provider": "nobody", "revision": "1"}, "not served"),
+        ({"provider": "nobody", "revision": "1"}, "is no provider of this proxy; it has embedded"),
         ({"generation": "twelve"}, "generation must be a number"),
     ],
 )

@@ -69,7 +69,8 @@ def test_it_shows_what_is_served(running: Running) -> None:
     assert f"entry point http: 127.0.0.1:{running.proxy.port}" in text
     (worker,) = running.proxy.worker_pids()
     assert f"\n  0     {worker}" in text
-    assert "embedded: revision 2, 1 frontend, 1 backend, proven" in text
+    revision = status["providers"][0]["revision"]
+    assert f"embedded: revision {revision}, 1 frontend, 1 backend, proven" in text
     assert "quarantine" not in text
     assert "Problems" not in text
 
