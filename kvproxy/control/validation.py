@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvproxy.control.backend_validation import backend_problems, rate_limit_problems
 from kvproxy.control.server_url import server_url_problems
 from kvproxy.middleware.build import Builder, no_fetches
 from kvproxy.middleware.header_values import has_no_effect
@@ -119,6 +120,7 @@ class Validator:
         errors = self._option_errors(frontend)
         found = [
             *_rule_problems(frontend, path),
+            *rate_limit_problems(frontend, path),
             *_inactive_problems(inactive, path),
             *_option_problems(errors, path),
             *_header_problems(frontend, path),
@@ -146,6 +148,7 @@ class Validator:
         """Judge a backend."""
         found = [
             *_server_problems(backend, f"backends.{name}"),
+            *backend_problems(backend, f"backends.{name}"),
             *_inactive_problems(inactive_options(backend), f"backends.{name}"),
         ]
         problems = _of_entry("backends", name, found)

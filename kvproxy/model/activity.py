@@ -82,7 +82,10 @@ SECURITY_STATIC: frozenset[str] = frozenset()
 
 ACTIVE_DYNAMIC = frozenset(
     {
-        "backends.*.loadBalancer.method",
+        "backends.*.circuitBreaker",
+        "backends.*.loadBalancer",
+        "backends.*.maxConn",
+        "backends.*.servers.*.drain",
         "backends.*.servers.*.url",
         "backends.*.servers.*.weight",
         "frontends.*.auth",
@@ -93,6 +96,7 @@ ACTIVE_DYNAMIC = frozenset(
         "frontends.*.passHostHeader",
         "frontends.*.passTLSClientCert",
         "frontends.*.priority",
+        "frontends.*.ratelimit",
         "frontends.*.redirect",
         "frontends.*.routes",
         "frontends.*.whiteList",
@@ -103,17 +107,10 @@ ACTIVE_DYNAMIC = frozenset(
 
 SECURITY_DYNAMIC = frozenset(
     {
-        "backends.*.maxConn",
         "frontends.*.passTLSCert",
-        "frontends.*.ratelimit",
     }
 )
 """Dynamic options that must not be passed over while they are not active."""
-
-ACTIVE_METHODS = frozenset({"wrr"})
-"""Balancing methods that are there; names that do not exist act as wrr, as in Traefik 1.7."""
-KNOWN_METHODS = ACTIVE_METHODS | {"drr"}
-"""Balancing methods of the language."""
 
 
 def _sections(options: frozenset[str]) -> frozenset[str]:
@@ -161,10 +158,6 @@ def inactive_options(entry: Frontend | Backend) -> tuple[InactiveOption, ...]:
     section = "frontends" if isinstance(entry, Frontend) else "backends"
     found: list[InactiveOption] = []
     _collect(entry, (section, "*"), (), found)
-    if isinstance(entry, Backend) and entry.load_balancer is not None:
-        method = entry.load_balancer.method.lower()
-        if method in KNOWN_METHODS - ACTIVE_METHODS:
-            found.append(InactiveOption("loadBalancer.method", security=False))
     return tuple(found)
 
 

@@ -108,7 +108,7 @@ class Attempts:
         if server is None and chain.choose is not None:
             server, self._cookie = chain.choose(self._request, unreachable)
         elif server is None:
-            server = chain.next_server()
+            server = chain.balancer.another(unreachable)
         self._server = server
         if server is None:
             self._answer(text_answer(chain.no_server_status))

@@ -129,6 +129,13 @@ class Balancer:
         position = self.rotation.next()
         return None if position < 0 else self._servers[position]
 
+    def another(self, unreachable: Server | None) -> Server | None:
+        """Return the next server of the rotation, but not ``unreachable`` when there are others."""
+        server = self.next()
+        if server is not None and server is unreachable and len(self._servers) > 1:
+            return self._servers[(self._servers.index(server) + 1) % len(self._servers)]
+        return server
+
     def is_up(self, server: Server) -> bool:
         """Tell whether the health check of a member, if it has one, finds it well."""
         if self._health_version != self._health.version:
@@ -172,5 +179,5 @@ class Affinity:
             tied = None if identity is None else self._servers.get(identity)
             if tied is not None and tied is not unreachable and self._balancer.is_up(tied):
                 return tied, b""
-        server = self._balancer.next()
+        server = self._balancer.another(unreachable)
         return server, b"" if server is None else self._lines[server]

@@ -342,9 +342,10 @@ class ClientConnection(asyncio.Protocol):
         chain, upstream = self._chain, self._upstream
         if chain is None or tries >= chain.attempts:
             return None
-        if upstream is not None and upstream.server is not None:
-            self._listener.failure(upstream.server.name, error.status, str(error))
-        return chain.next_server()
+        unreachable = None if upstream is None else upstream.server
+        if unreachable is not None:
+            self._listener.failure(unreachable.name, error.status, str(error))
+        return chain.balancer.another(unreachable)
 
     def connected(self, upstream: Upstream) -> None:
         """Take the upstream of the request in progress."""

@@ -6,8 +6,9 @@ no row sees the frontends of another. Rows that need the same static options sha
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tests.support.backend import Behaviour
+
+_SERVER = re.compile(r"\{[a-z-]+\}")
 
 NOT_FOUND_BODY = b"404 page not found\n"
 HOST = "case.test"
@@ -74,7 +77,8 @@ class Forwarded:
 class Answered:
     """The proxy answers by itself (or a server's answer is looked at, not its request).
 
-    ``headers``: name to values; an empty tuple means absent. ``body`` None: not looked at.
+    ``headers``: name to values; an empty tuple means absent; ``{NAME}`` in a value stands for the
+    URL of a scripted server. ``body`` None: not looked at.
     """
 
     status: int
@@ -261,7 +265,15 @@ class CaseTable:
             if isinstance(outcome, CutShort):
                 self._run_cut_short(port, ask, outcome)
             else:
-                self.compare(ask, outcome, fetch(port, ask.encode()))
+                self.compare(ask, outcome, fetch(port, self._encode(ask)))
+
+    def _encode(self, ask: Ask) -> bytes:
+        headers = tuple((name, self._with_urls(value)) for name, value in ask.headers)
+        return replace(ask, headers=headers).encode()
+
+    def _with_urls(self, text: str) -> str:
+        """Replace each ``{NAME}`` by the URL of the server of that name."""
+        return _SERVER.sub(lambda found: self.servers.resolve(found[0]), text)
 
     @staticmethod
     def _run_cut_short(port: int, ask: Ask, outcome: CutShort) -> None:
@@ -277,7 +289,8 @@ class CaseTable:
             if outcome.body is not None:
                 assert response.body == outcome.body, ask
             for name, values in outcome.headers.items():
-                assert _text(response.values(name)) == values, (ask, name)
+                wanted = tuple(self._with_urls(value) for value in values)
+                assert _text(response.values(name)) == wanted, (ask, name)
             return
         assert response.status == 200, (ask, response.raw)
         if outcome.server is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conformance.cases import (
     NOT_FOUND,
+    Answered,
     Ask,
     Case,
     Forwarded,
@@ -49,6 +50,47 @@ def sequence_row(identity: str, backend: dict[str, Any], sequence: str, **option
         answers(sequence),
         {"many": backend},
         **options,
+    )
+
+
+def sticky(options: dict[str, Any] | None = None, **weights: int) -> dict[str, Any]:
+    """A backend with affinity by the cookie ``s``."""
+    stickiness = {"cookieName": "s", **(options or {})}
+    return {**servers(**weights), "loadBalancer": {"stickiness": stickiness}}
+
+
+def cookie(value: str) -> tuple[tuple[str, str], ...]:
+    return (("Cookie", f"s={value}"),)
+
+
+def with_cookies(*values: str, server: str = "") -> Answered:
+    """The answer of a server with exactly these cookies."""
+    by = {"X-Server": (server,)} if server else {}
+    return Answered(200, headers={"Set-Cookie": values, **by})
+
+
+def bound(name: str) -> Answered:
+    """The server of that name answers, and the client is tied to it from now on."""
+    return with_cookies(f"s={{{name}}}; Path=/", server=name)
+
+
+def kept(name: str) -> Answered:
+    """The server of that name answers a client that is tied to it."""
+    return with_cookies(server=name)
+
+
+def rate_row(
+    identity: str,
+    rates: dict[str, Any],
+    extractor: str,
+    *exchanges: tuple[Ask, Answered | Forwarded],
+) -> Case:
+    limit = {"extractorFunc": extractor, "rateset": rates}
+    return Case(
+        identity,
+        {"all": frontend("PathPrefix:/", backend="one", ratelimit=limit)},
+        exchanges,
+        {"one": servers(a=1)},
     )
 
 
@@ -178,12 +220,238 @@ CASES = [
         {"many": servers(a=1, b=1)},
     ),
     *waits_for("authentication", "B08"),
-    *waits_for("stickiness", *(f"B{number}" for number in range(10, 18))),
-    *waits_for("connection limit", "B18", "B19"),
+    Case(
+        "B10",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        tuple((Ask(), bound(name)) for name in ("a", "b", "a")),
+        {"sticky": sticky(a=1, b=1)},
+    ),
+    Case(
+        "B11",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        ((Ask(headers=cookie("{b}")), kept("b")),) * 10 + ((Ask(), bound("a")),),
+        {"sticky": sticky(a=3, b=1)},
+    ),
+    Case(
+        "B11-quoted",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        ((Ask(headers=cookie('"{b}"')), kept("b")),),
+        {"sticky": sticky(a=1, b=1)},
+    ),
+    Case(
+        "B12",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        (
+            (Ask(headers=cookie("http://10.9.9.9:80")), bound("a")),
+            (Ask(headers=cookie("junk")), bound("b")),
+            (Ask(headers=cookie("")), bound("a")),
+            (Ask(headers=cookie("{b}/other-path")), bound("b")),
+        ),
+        {"sticky": sticky(a=1, b=1)},
+    ),
+    Case(
+        "B15",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        (
+            (
+                Ask(),
+                with_cookies("s={a}; Path=/; HttpOnly; Secure; SameSite=Lax"),
+            ),
+        ),
+        {"sticky": sticky({"secure": True, "httpOnly": True, "sameSite": "lax"}, a=1)},
+    ),
+    Case(
+        "B16",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        ((Ask(), with_cookies("my_cookie_1={a}; Path=/")),),
+        {"sticky": sticky({"cookieName": "my cookie;1"}, a=1)},
+    ),
+    Case(
+        "7.4-deprecated-spelling",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        ((Ask(), with_cookies("_TRAEFIK_BACKEND={a}; Path=/")),),
+        {"sticky": {**servers(a=1), "loadBalancer": {"sticky": True}}},
+    ),
+    Case(
+        "7.4-cookie-reaches-the-server",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        ((Ask(headers=cookie("x")), Forwarded(headers={"Cookie": ("s=x",)})),),
+        {"sticky": sticky(a=1)},
+    ),
+    Case(
+        "7.4-cookie-of-a-failed-attempt-is-dropped",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        ((Ask(), bound("a")),),
+        {
+            "sticky": {
+                "servers": {"0": {"url": "{dead}"}, "1": {"url": "{a}"}},
+                "loadBalancer": {"stickiness": {"cookieName": "s"}},
+            }
+        },
+        static={"retry": {"attempts": 2}},
+    ),
+    Case(
+        "7.4-retry-leaves-the-server-of-the-cookie",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        ((Ask(headers=cookie("{dead}")), bound("a")),) * 2,
+        {
+            "sticky": {
+                "servers": {"0": {"url": "{dead}"}, "1": {"url": "{a}"}},
+                "loadBalancer": {"stickiness": {"cookieName": "s"}},
+            }
+        },
+        static={"retry": {"attempts": 2}},
+        difference="the reference asks the server of the cookie in each attempt",
+    ),
+    Case(
+        "7.4-server-that-fails-keeps-its-clients",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        ((Ask(headers=cookie("{dead}")), text_reply(502, "Bad Gateway")),) * 2,
+        {
+            "sticky": {
+                "servers": {"0": {"url": "{dead}"}, "1": {"url": "{a}"}},
+                "loadBalancer": {"stickiness": {"cookieName": "s"}},
+            }
+        },
+    ),
+    Case(
+        "drain-takes-no-new-clients",
+        {"all": frontend("PathPrefix:/", backend="sticky")},
+        (
+            *((Ask(), bound("b")),) * 3,
+            (Ask(headers=cookie("{a}")), kept("a")),
+        ),
+        {
+            "sticky": {
+                "servers": {"0": {"url": "{a}", "drain": True}, "1": {"url": "{b}"}},
+                "loadBalancer": {"stickiness": {"cookieName": "s"}},
+            }
+        },
+    ),
+    Case(
+        "drain-of-all-servers",
+        {"all": frontend("PathPrefix:/", backend="many")},
+        ((Ask(), UNAVAILABLE),),
+        {"many": {"servers": {"0": {"url": "{a}", "drain": True}}}},
+    ),
+    Case(
+        "7.6-negative-amount",
+        {"all": frontend("PathPrefix:/", backend="limited")},
+        ((Ask(), text_reply(429, "max connections reached: -1")),),
+        {"limited": {**servers(a=1), "maxConn": {"amount": -1, "extractorFunc": "client.ip"}}},
+    ),
+    *(
+        Case(
+            f"7.6-bad-extractor-{name}",
+            {"all": frontend("PathPrefix:/", backend="limited")},
+            ((Ask(), NOT_FOUND),),
+            {"limited": {**servers(a=1), "maxConn": {"amount": 1, "extractorFunc": extractor}}},
+        )
+        for name, extractor in (("none", ""), ("header", "request.header."), ("text", "foo"))
+    ),
+    Case(
+        "B30-trips",
+        {"all": frontend("PathPrefix:/", backend="failing")},
+        (
+            (Ask(), text_reply(502, "Bad Gateway")),
+            (Ask(), UNAVAILABLE),
+            (Ask(), UNAVAILABLE),
+        ),
+        {
+            "failing": {
+                "servers": {"0": {"url": "{dead}"}},
+                "circuitBreaker": {"expression": "NetworkErrorRatio() > 0.5"},
+            }
+        },
+    ),
+    Case(
+        "B30-does-not-trip",
+        {"all": frontend("PathPrefix:/", backend="failing")},
+        ((Ask(), text_reply(502, "Bad Gateway")),) * 3,
+        {
+            "failing": {
+                "servers": {"0": {"url": "{dead}"}},
+                "circuitBreaker": {"expression": "LatencyAtQuantileMS(50.0) > 5000"},
+            }
+        },
+    ),
+    *(
+        Case(
+            f"7.5-bad-expression-{name}",
+            {"all": frontend("PathPrefix:/", backend="guarded")},
+            ((Ask(), NOT_FOUND),),
+            {"guarded": {**servers(a=1), "circuitBreaker": {"expression": expression}}},
+        )
+        for name, expression in (
+            ("empty", ""),
+            ("whole-number", "NetworkErrorRatio() > 1"),
+            ("word", "NetworkErrorRatio() > 0.5 AND NetworkErrorRatio() > 0.5"),
+        )
+    ),
+    *(
+        sequence_row(f"7.3-{name}", {**servers(a=2, b=1), "loadBalancer": balancer}, "a a b a a b")
+        for name, balancer in (
+            ("begins-as-wrr", {"method": "drr"}),
+            ("any-case", {"method": "Drr"}),
+        )
+    ),
+    rate_row(
+        "9.1-burst",
+        {"r": {"period": "60s", "average": 1, "burst": 3}},
+        "client.ip",
+        *((Ask(), Forwarded()),) * 3,
+        (
+            Ask(),
+            Answered(
+                429,
+                b"max rate reached: retry-in 1m0s",
+                {
+                    "Retry-After": ("60",),
+                    "X-Retry-In": ("1m0s",),
+                    "Content-Type": ("text/plain; charset=utf-8",),
+                },
+            ),
+        ),
+    ),
+    rate_row(
+        "9.1-keys",
+        {"r": {"period": "10s", "average": 1, "burst": 1}},
+        "request.header.X-K",
+        (Ask(headers=(("X-K", "a"),)), Forwarded()),
+        (
+            Ask(headers=(("X-K", "a"),)),
+            Answered(429, b"max rate reached: retry-in 10s", {"Retry-After": ("10",)}),
+        ),
+        (Ask(headers=(("X-K", "b"),)), Forwarded()),
+        (Ask(), Forwarded()),
+        (Ask(), Answered(429)),
+    ),
+    rate_row(
+        "9.1-two-rates",
+        {
+            "long": {"period": "60s", "average": 4, "burst": 5},
+            "short": {"period": "60s", "average": 1, "burst": 2},
+        },
+        "client.ip",
+        *((Ask(), Forwarded()),) * 2,
+        (Ask(), Answered(429, b"max rate reached: retry-in 1m0s")),
+    ),
+    *(
+        rate_row(
+            f"9.1-bad-{name}",
+            {"r": {"period": "1s", "average": 1, "burst": 1, **rate}},
+            extractor,
+            (Ask(), NOT_FOUND),
+        )
+        for name, rate, extractor in (
+            ("period", {"period": "0s"}, "client.ip"),
+            ("average", {"average": -1}, "client.ip"),
+            ("burst", {"burst": 0}, "client.ip"),
+            ("extractor", {}, "foo"),
+        )
+    ),
     *waits_for("health checks", *(f"B{number}" for number in range(20, 30))),
-    *waits_for("circuit breaker", "B30", "B31"),
     *waits_for("buffering", *(f"B{number}" for number in range(32, 39))),
-    *waits_for("dynamic round robin", "7.3"),
 ]
 
 

@@ -14,10 +14,7 @@ from kvproxy.model.dynamic import (
     ForwardAuth,
     Frontend,
     Headers,
-    HealthCheck,
-    MaxConn,
     PassTLSClientCert,
-    RateLimit,
     Redirect,
     Route,
     Server,
@@ -133,8 +130,6 @@ def test_a_frontend_without_routes_loads() -> None:
     assert VALIDATOR.frontend("file", "web", Frontend(backend="one")).entry is not None
 
 
-INACTIVE = {
-    "rate-limit": frontend(rate_limit=RateLimit(extractor_func="client.ip")),
     "pass-tls-cert": frontend(pass_tls_cert=True),
 }
 
@@ -298,19 +293,12 @@ def test_options_of_middlewares(content: Frontend) -> None:
 
 
 def test_another_option_that_has_no_effect_yet_warns() -> None:
-    content = Backend(
-        servers={"s": Server(url="http://a")}, health_check=HealthCheck(path="/health")
-    )
+    content = Backend(servers={"s": Server(url="http://a", tags=("x",))})
     verdict = VALIDATOR.backend("file", "one", content)
     assert verdict.entry is not None
     (problem,) = verdict.problems
     assert not problem.fatal
-    assert problem.path == "backends.one.healthCheck"
-
-
-def test_a_security_option_of_a_backend_refuses_the_backend() -> None:
-    content = Backend(max_conn=MaxConn(amount=1, extractor_func="client.ip"))
-    assert VALIDATOR.backend("file", "one", content).entry is None
+    assert problem.path == "backends.one.servers.s.tags"
 
 
 BAD_BACKENDS = {

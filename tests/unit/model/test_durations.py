@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.model.durations import NANOSECONDS, format_duration, parse_duration
+from kvproxy.model.durations import (
+    NANOSECONDS,
+    format_duration,
+    format_nanoseconds,
+    parse_duration,
+)
 
 GOOD = [
     ("0", 0.0),
@@ -76,3 +81,28 @@ def test_any_text_is_a_number_or_a_value_error(text: str) -> None:
         assert isinstance(parse_duration(text, bare_seconds=True), float)
     except ValueError as error:
         assert "duration" in str(error)
+
+
+GO = {
+    0: "0s",
+    1: "1ns",
+    1_100: "1.1\u00b5s",
+    2_200_000: "2.2ms",
+    333_333_333: "333.333333ms",
+    1_000_000_000: "1s",
+    3_300_000_000: "3.3s",
+    60_000_000_000: "1m0s",
+    90_500_000_000: "1m30.5s",
+    3_600_000_000_000: "1h0m0s",
+    363_661_001_000_000: "101h1m1.001s",
+}
+
+
+@pytest.mark.parametrize(("nanoseconds", "text"), GO.items(), ids=GO.values())
+def test_nanoseconds_are_spelled_as_by_go(nanoseconds: int, text: str) -> None:
+    assert format_nanoseconds(nanoseconds) == text
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_spelled_nanoseconds_are_read_back(nanoseconds: int) -> None:
+    assert parse_duration(format_nanoseconds(nanoseconds)) == nanoseconds / 1_000_000_000
