@@ -130,6 +130,7 @@ def test_a_frontend_without_routes_loads() -> None:
     assert VALIDATOR.frontend("file", "web", Frontend(backend="one")).entry is not None
 
 
+INACTIVE = {
     "pass-tls-cert": frontend(pass_tls_cert=True),
 }
 

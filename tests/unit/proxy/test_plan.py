@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvproxy.model.dynamic import MaxConn
+from kvproxy.model.dynamic import CircuitBreaker, LoadBalancer, MaxConn, Rate, RateLimit
 from kvproxy.model.messages import Apply, BackendEntry, FrontendEntry
 from kvproxy.model.static import Ping, Retry
 from kvproxy.proxy.balancer import Member
@@ -21,6 +21,7 @@ from kvproxy.proxy.plan import UnknownBaseError
 from kvproxy.proxy.upstream import UpstreamConnection
 from kvproxy.routing.index import RouteIndex
 from kvproxy.routing.request import RequestView
+from tests.unit.middleware.requests import a_request
 from tests.unit.proxy.wires import FakeTransport, Wires
 from tests.unit.proxy.worlds import World, backend, frontend, generation_digest, whole
 
@@ -276,6 +277,61 @@ async def test_rotation_is_reset_only_by_servers_and_weights(
     assert (now.balancer is one.balancer) is kept
     assert now.balancer is world.chain("two").balancer
     assert now.counters is counters
+
+
+async def test_a_hundred_changes_elsewhere_move_nothing() -> None:
+    """The measured sequence of a rotation, a breaker, used tokens and dynamic weights go on."""
+    world = World()
+    rate = RateLimit(
+        extractor_func="request.host", rate_set={"r": Rate(period=3600.0, average=1, burst=101)}
+    )
+    await world.apply(
+        whole(
+            1,
+            backend("wrr", {"http://a": 3, "http://b": 1}),
+            backend(
+                "drr",
+                {"http://a": 1, "http://b": 1},
+                load_balancer=LoadBalancer(method="drr"),
+                circuit_breaker=CircuitBreaker(expression="NetworkErrorRatio() > 0.5"),
+            ),
+            frontend("wrr", "Host:wrr", "wrr"),
+            frontend("drr", "Host:drr", "drr", rate_limit=rate),
+        )
+    )
+    chain = world.chain("drr")
+    ratings = chain.balancer.ratings
+    ((_, record),) = chain.stages.steps
+    record(a_request(), 502, 0.0)
+    sequence = []
+    for number in range(100):
+        sequence.append(world.chain("wrr").next_server().host)
+        entries: list[FrontendEntry | BackendEntry] = [
+            backend("other", {f"http://{number}": 1}),
+            frontend(f"other-{number % 7}", f"Host:other;Path:/{number}", "other"),
+        ]
+        await world.apply(whole(2 + number, *entries, base=1 + number))
+        assert world.chain("drr") is chain
+        ((take, _),) = world.chain("drr").limits.steps
+        assert take(a_request()) is None
+    assert "".join(sequence) == "aaab" * 25
+    assert chain.balancer.ratings is ratings
+    # Even a chain made anew, because its own backend changed, goes on with its shared state.
+    changed = backend(
+        "drr",
+        {"http://a": 1, "http://b": 1, "http://c": 1},
+        load_balancer=LoadBalancer(method="drr"),
+        circuit_breaker=CircuitBreaker(expression="NetworkErrorRatio() > 0.5"),
+    )
+    await world.apply(whole(102, changed, base=101))
+    fresh = world.chain("drr")
+    assert fresh is not chain
+    assert ratings.items() <= fresh.balancer.ratings.items()
+    ((allow, _),) = fresh.stages.steps
+    assert allow(a_request()).status == 503
+    ((take, _),) = fresh.limits.steps
+    assert take(a_request()) is None
+    assert take(a_request()).status == 429
 
 
 async def test_removed_servers_lose_their_idle_connections() -> None:
