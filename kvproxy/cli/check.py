@@ -58,6 +58,7 @@ def command(strict: bool, output: str) -> None:
                 "providers": reading.providers if reading else [],
                 "frontends": len(reading.generation.frontends) if reading else 0,
                 "backends": len(reading.generation.backends) if reading else 0,
+                "certificates": len(reading.generation.certificates) if reading else 0,
                 "problems": problems,
             }
         )
@@ -71,5 +72,7 @@ def _served(reading: Reading | None) -> str:
     if reading is None:
         return "the static configuration cannot be used, nothing else was read"
     frontends = count(len(reading.generation.frontends), "frontend")
-    backends = count(len(reading.generation.backends), "backend")
-    return f"valid: {frontends}, {backends} from {', '.join(reading.providers) or 'no provider'}"
+    parts = [frontends, count(len(reading.generation.backends), "backend")]
+    if reading.generation.certificates:
+        parts.append(count(len(reading.generation.certificates), "certificate"))
+    return f"valid: {', '.join(parts)} from {', '.join(reading.providers) or 'no provider'}"

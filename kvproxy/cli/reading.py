@@ -72,6 +72,7 @@ def read_providers(settings: StaticConfiguration) -> Reading:
     notices += unreachable(generation.frontends.values(), settings)
     entries = {("frontends", name) for _, name in generation.frontends}
     entries |= {("backends", name) for _, name in generation.backends}
+    entries |= {("tls", name) for _, name in generation.certificates}
     entries |= {problem.entry for _, problem in notices if problem.entry is not None}
     return Reading(
         generation,

@@ -67,7 +67,9 @@ def show(status: Status) -> None:
         )
         click.echo(f"  digest {generation.digest}")
         click.echo(f"  {count(generation.frontends, 'frontend')}, ", nl=False)
-        click.echo(count(generation.backends, "backend"))
+        click.echo(count(generation.backends, "backend"), nl=not generation.certificates)
+        if generation.certificates:
+            click.echo(f", {count(generation.certificates, 'certificate')}")
     click.echo("\nWorkers")
     table(
         ("slot", "pid", "serves", "connections", "requests", "restarts"),
@@ -87,6 +89,8 @@ def show(status: Status) -> None:
     for provider in status.providers:
         facts = [f"revision {provider.revision}"] if provider.revision else []
         facts += [count(provider.frontends, "frontend"), count(provider.backends, "backend")]
+        if provider.certificates:
+            facts.append(count(provider.certificates, "certificate"))
         if provider.fresh_at:
             facts.append(f"proven {age(now - provider.fresh_at)} ago")
         if provider.stale:

@@ -216,6 +216,7 @@ class ControlPlane:
                     revisions=",".join(revisions),
                     frontends=_counts(generation.changes.frontends),
                     backends=_counts(generation.changes.backends),
+                    certificates=_counts(generation.changes.certificates),
                 ),
             )
         else:

@@ -15,9 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kvproxy.control.generation import ChangeMap, Generation
-    from kvproxy.model.messages import BackendEntry, EntryKey, FrontendEntry
+    from kvproxy.model.messages import (
+        BackendEntry,
+        CertificateEntry,
+        EntryKey,
+        FrontendEntry,
+    )
 
-Entry = TypeVar("Entry", "FrontendEntry", "BackendEntry")
+Entry = TypeVar("Entry", "FrontendEntry", "BackendEntry", "CertificateEntry")
+
+if TYPE_CHECKING:
+    _AnyEntry = FrontendEntry | BackendEntry | CertificateEntry
+
+Content = TypeVar("Content")
+_Listed = tuple[str, "Iterable[Content]"]
+"""An attribute of `Apply` and what is to be in it."""
 
 PART_BYTES = 256 * 1024
 """A part ends with the entry that takes it over this size (encoded), so that a worker that compiles
@@ -39,6 +51,7 @@ def compare(base: Generation, target: Generation) -> Changes:
     return Changes(
         _changes(base.frontends, target.frontends),
         _changes(base.backends, target.backends),
+        _changes(base.certificates, target.certificates),
     )
 
 
@@ -49,28 +62,38 @@ def delta(base: Generation, target: Generation, part_bytes: int = PART_BYTES) ->
     set. There is always at least one.
     """
     changes = compare(base, target)
-    return _parts(
-        target,
-        base.number,
-        [entry for _, entry in changes.frontends.values() if entry is not None],
-        [entry for _, entry in changes.backends.values() if entry is not None],
-        [key for key, (_, entry) in changes.frontends.items() if entry is None],
-        [key for key, (_, entry) in changes.backends.items() if entry is None],
-        part_bytes,
-    )
+    return _parts(target, base.number, _sets(changes), _removals(changes), part_bytes)
 
 
 def full(target: Generation, part_bytes: int = PART_BYTES) -> list[Apply]:
     """Return the messages that make a worker serve ``target`` whatever it served before (base
     -1)."""
-    return _parts(
-        target,
-        -1,
-        target.frontends.values(),
-        target.backends.values(),
-        (),
-        (),
-        part_bytes,
+    everything: tuple[_Listed[_AnyEntry], ...] = (
+        ("certificates", target.certificates.values()),
+        ("backends", target.backends.values()),
+        ("frontends", target.frontends.values()),
+    )
+    return _parts(target, -1, everything, (), part_bytes)
+
+
+def _sets(changes: Changes) -> tuple[_Listed[_AnyEntry], ...]:
+    """Return the entries to set, by the attribute of `Apply` that holds them."""
+    return (
+        ("certificates", [new for _, new in changes.certificates.values() if new is not None]),
+        ("backends", [new for _, new in changes.backends.values() if new is not None]),
+        ("frontends", [new for _, new in changes.frontends.values() if new is not None]),
+    )
+
+
+def _removals(changes: Changes) -> tuple[_Listed[EntryKey], ...]:
+    """Return the names to remove, by the attribute of `Apply` that holds them."""
+    return (
+        ("removed_frontends", [key for key, (_, new) in changes.frontends.items() if new is None]),
+        ("removed_backends", [key for key, (_, new) in changes.backends.items() if new is None]),
+        (
+            "removed_certificates",
+            [key for key, (_, new) in changes.certificates.items() if new is None],
+        ),
     )
 
 
@@ -86,31 +109,20 @@ def _changes(old: dict[EntryKey, Entry], new: dict[EntryKey, Entry]) -> ChangeMa
 def _parts(
     target: Generation,
     base: int,
-    frontends: Iterable[FrontendEntry],
-    backends: Iterable[BackendEntry],
-    removed_frontends: Iterable[EntryKey],
-    removed_backends: Iterable[EntryKey],
+    sets: Iterable[_Listed[_AnyEntry]],
+    removals: Iterable[_Listed[EntryKey]],
     part_bytes: int,
 ) -> list[Apply]:
     parts: list[Apply] = []
     size = part_bytes
-
-    def part_for(content: FrontendEntry | BackendEntry | EntryKey) -> Apply:
-        nonlocal size
-        if size >= part_bytes:
-            parts.append(Apply(target.number, base, target.digest, last=False))
-            size = 0
-        size += len(_encode(content))
-        return parts[-1]
-
-    for key in removed_frontends:
-        part_for(key).removed_frontends.append(key)
-    for key in removed_backends:
-        part_for(key).removed_backends.append(key)
-    for backend in backends:
-        part_for(backend).backends.append(backend)
-    for frontend in frontends:
-        part_for(frontend).frontends.append(frontend)
+    listed: Iterable[tuple[str, Iterable[object]]] = (*removals, *sets)
+    for attribute, contents in listed:
+        for content in contents:
+            if size >= part_bytes:
+                parts.append(Apply(target.number, base, target.digest, last=False))
+                size = 0
+            size += len(_encode(content))
+            getattr(parts[-1], attribute).append(content)
     if not parts:
         parts.append(Apply(target.number, base, target.digest))
     parts[-1] = replace(parts[-1], last=True)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from msgspec import Struct, field
 
-from kvproxy.model.messages import BackendEntry, EntryKey, FrontendEntry
+from kvproxy.model.messages import BackendEntry, CertificateEntry, EntryKey, FrontendEntry
 
 Entry = TypeVar("Entry")
 
@@ -19,10 +19,11 @@ class Changes(Struct, frozen=True):
 
     frontends: ChangeMap[FrontendEntry] = field(default_factory=dict)
     backends: ChangeMap[BackendEntry] = field(default_factory=dict)
+    certificates: ChangeMap[CertificateEntry] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
-        return bool(self.frontends or self.backends)
+        return bool(self.frontends or self.backends or self.certificates)
 
 
 class Generation(Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     revisions: dict[str, str]
     frontends: dict[EntryKey, FrontendEntry]
     backends: dict[EntryKey, BackendEntry]
+    certificates: dict[EntryKey, CertificateEntry] = field(default_factory=dict)
     created_at: float
     base: int
     changes: Changes

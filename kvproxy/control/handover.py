@@ -192,12 +192,16 @@ async def receive(descriptor: int) -> Inheritance:
 def _generation(predecessor: Predecessor, parts: Sequence[Apply]) -> Generation:
     frontends = {(each.provider, each.name): each for part in parts for each in part.frontends}
     backends = {(each.provider, each.name): each for part in parts for each in part.backends}
+    certificates = {
+        (each.provider, each.name): each for part in parts for each in part.certificates
+    }
     return Generation(
         number=parts[-1].generation,
         digest=parts[-1].digest,
         revisions=predecessor.revisions,
         frontends=frontends,
         backends=backends,
+        certificates=certificates,
         created_at=predecessor.created_at,
         base=-1,
         changes=Changes(),

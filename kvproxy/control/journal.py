@@ -28,8 +28,9 @@ from kvproxy.control.journal_file import (
     is_corruption,
 )
 from kvproxy.model.dynamic import Backend, Frontend
-from kvproxy.model.messages import BackendEntry, FrontendEntry
+from kvproxy.model.messages import BackendEntry, CertificateEntry, FrontendEntry
 from kvproxy.model.problem import Problem
+from kvproxy.model.tls import ServedCertificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,6 +48,7 @@ _RETRY_SECONDS = 5.0
 
 _decode_frontend = msgspec.msgpack.Decoder(Frontend).decode
 _decode_backend = msgspec.msgpack.Decoder(Backend).decode
+_decode_certificate = msgspec.msgpack.Decoder(ServedCertificate).decode
 
 Answer = TypeVar("Answer")
 
@@ -59,6 +61,7 @@ class GoodProvider(Struct, frozen=True):
     read_at: float
     frontends: tuple[FrontendEntry, ...]
     backends: tuple[BackendEntry, ...]
+    certificates: tuple[CertificateEntry, ...] = ()
 
 
 class LastGood(Struct, frozen=True):
@@ -346,10 +349,8 @@ def _last_good(file: JournalFile, names: frozenset[str]) -> LastGood:
     number, digest = file.last()
     good = []
     for provider in file.providers(names):
-        frontends, backends = _entries(provider.entries)
-        good.append(
-            GoodProvider(provider.name, provider.revision, provider.read_at, frontends, backends)
-        )
+        entries = _entries(provider.entries)
+        good.append(GoodProvider(provider.name, provider.revision, provider.read_at, *entries))
     return LastGood(number, digest, tuple(good))
 
 
@@ -358,13 +359,14 @@ def _generation(file: JournalFile, number: int) -> Generation | None:
     if found is None:
         return None
     known, entries = found
-    frontends, backends = _entries(entries)
+    frontends, backends, certificates = _entries(entries)
     return Generation(
         number=known.number,
         digest=known.digest,
         revisions=known.revisions,
         frontends={(entry.provider, entry.name): entry for entry in frontends},
         backends={(entry.provider, entry.name): entry for entry in backends},
+        certificates={(entry.provider, entry.name): entry for entry in certificates},
         created_at=known.created_at,
         base=-1,
         changes=Changes(),
@@ -373,10 +375,11 @@ def _generation(file: JournalFile, number: int) -> Generation | None:
 
 def _entries(
     entries: Iterable[StoredEntry],
-) -> tuple[tuple[FrontendEntry, ...], tuple[BackendEntry, ...]]:
+) -> tuple[tuple[FrontendEntry, ...], tuple[BackendEntry, ...], tuple[CertificateEntry, ...]]:
     """Decode entries; raises `JournalDamagedError` when the model does not know their content."""
     frontends: list[FrontendEntry] = []
     backends: list[BackendEntry] = []
+    certificates: list[CertificateEntry] = []
     try:
         for stored in entries:
             if stored.section == "frontends":
@@ -384,9 +387,14 @@ def _entries(
                 frontends.append(
                     FrontendEntry(stored.provider, stored.name, stored.digest, frontend)
                 )
-            else:
+            elif stored.section == "backends":
                 backend = _decode_backend(stored.content)
                 backends.append(BackendEntry(stored.provider, stored.name, stored.digest, backend))
+            else:
+                certificate = _decode_certificate(stored.content)
+                certificates.append(
+                    CertificateEntry(stored.provider, stored.name, stored.digest, certificate)
+                )
     except msgspec.DecodeError as error:
         raise JournalDamagedError(f"an entry cannot be decoded: {error}") from error
-    return tuple(frontends), tuple(backends)
+    return tuple(frontends), tuple(backends), tuple(certificates)

@@ -18,17 +18,19 @@ import msgspec
 from msgspec import Struct
 
 from kvproxy.model.digest import add_digests, digest_text, encode_content, encoded_digest
-from kvproxy.model.messages import BackendEntry, FrontendEntry
+from kvproxy.model.messages import BackendEntry, CertificateEntry, FrontendEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from kvproxy.control.generation import Changes, Generation
+    from kvproxy.model.digest import Section
     from kvproxy.model.messages import EntryKey
 
 _APPLICATION_ID = 0x6B767078
 _SCHEMA_VERSION = 1
+_SECTIONS: tuple[Section, ...] = ("frontends", "backends", "tls")
 _BUSY_SECONDS = 5.0
 _KEPT_LOG_BYTES = 4 * 1024 * 1024
 
@@ -76,6 +78,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     revisions: dict[str, str]
     frontends: Counts
     backends: Counts
+    tls: Counts = Counts()
 
 
 class Record(Struct, frozen=True):
@@ -118,7 +121,7 @@ _Undo = dict[_Place, bytes | None]
 _Stored = dict[_Place, tuple[bytes, bytes] | None]
 """Place to (digest, content) of now; None: there is no such entry any more."""
 
-_Entry = FrontendEntry | BackendEntry
+_Entry = FrontendEntry | BackendEntry | CertificateEntry
 
 _SELECT_HISTORY = (
     "SELECT number, digest, created_at, revisions, counts FROM history ORDER BY number DESC"
@@ -346,7 +349,7 @@ class JournalFile:
 
     def _store(self, record: Record, stored: _Stored, undo: _Undo) -> None:
         """Write inside a transaction: the entries, the providers and the history row."""
-        counts = {section: _count(section, stored, undo) for section in ("frontends", "backends")}
+        counts = {section: _count(section, stored, undo) for section in _SECTIONS}
         self._sum_up(record, stored)
         self._connection.executemany(
             "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)",
@@ -415,9 +418,11 @@ class JournalFile:
         self._connection.execute(f"DELETE FROM undo WHERE {condition}")
 
 
-def encode_entry(entry: FrontendEntry | BackendEntry) -> bytes:
+def encode_entry(entry: _Entry) -> bytes:
     """Return the bytes of an entry's content that its digest is made of."""
-    return encode_content(entry.frontend if isinstance(entry, FrontendEntry) else entry.backend)
+    if isinstance(entry, FrontendEntry):
+        return encode_content(entry.frontend)
+    return encode_content(entry.backend if isinstance(entry, BackendEntry) else entry.certificate)
 
 
 @contextlib.contextmanager
@@ -442,13 +447,21 @@ def is_corruption(error: sqlite3.Error) -> bool:
 def _sections(
     changes: Changes,
 ) -> tuple[tuple[str, Mapping[EntryKey, tuple[_Entry | None, _Entry | None]]], ...]:
-    return (("frontends", changes.frontends), ("backends", changes.backends))
+    return (
+        ("frontends", changes.frontends),
+        ("backends", changes.backends),
+        ("tls", changes.certificates),
+    )
 
 
 def _maps(
     generation: Generation,
 ) -> tuple[tuple[str, Mapping[EntryKey, _Entry]], ...]:
-    return (("frontends", generation.frontends), ("backends", generation.backends))
+    return (
+        ("frontends", generation.frontends),
+        ("backends", generation.backends),
+        ("tls", generation.certificates),
+    )
 
 
 def _count(section: str, stored: _Stored, undo: _Undo) -> Counts:
@@ -471,6 +484,7 @@ def _history_entry(row: tuple[object, ...]) -> HistoryEntry:
             "revisions": msgspec.json.decode(str(revisions)),
             "frontends": by_section.get("frontends", Counts()),
             "backends": by_section.get("backends", Counts()),
+            "tls": by_section.get("tls", Counts()),
         },
         HistoryEntry,
     )
@@ -481,7 +495,7 @@ def _stored_entry(provider: object, section: object, name: object, content: obje
         isinstance(provider, str)
         and isinstance(name, str)
         and isinstance(content, bytes)
-        and (section == "frontends" or section == "backends")
+        and (section == "frontends" or section == "backends" or section == "tls")
     ):
         digest = encoded_digest(section, provider, name, content)
         return StoredEntry(provider, section, name, content, digest)

@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
     from kvproxy.control.generation import ChangeMap
     from kvproxy.control.quarantine import Served
-    from kvproxy.model.messages import BackendEntry, EntryKey, FrontendEntry
+    from kvproxy.model.messages import (
+        BackendEntry,
+        CertificateEntry,
+        EntryKey,
+        FrontendEntry,
+    )
 
-Entry = TypeVar("Entry", "FrontendEntry", "BackendEntry")
+Entry = TypeVar("Entry", "FrontendEntry", "BackendEntry", "CertificateEntry")
 
 
 class Merger:
@@ -37,7 +42,8 @@ class Merger:
 
         ``served``: by provider, what changed of it; ``revisions``: of all providers, now;
         ``known_as``: number and digest of an earlier generation whose number is used again when the
-        content is the same. Costs what changed and two shallow copies.
+        content is the same. Costs what changed and a shallow
+        copy of each map that did.
         """
         before = self.generation
         frontends, frontend_changes = _apply(
@@ -46,10 +52,18 @@ class Merger:
         backends, backend_changes = _apply(
             before.backends, {name: changes.backends for name, changes in served.items()}
         )
-        changes = Changes(frontend_changes, backend_changes)
+        certificates, certificate_changes = _apply(
+            before.certificates,
+            {name: changes.certificates for name, changes in served.items()},
+        )
+        changes = Changes(frontend_changes, backend_changes, certificate_changes)
         if not changes:
             return None
-        pairs = [*frontend_changes.values(), *backend_changes.values()]
+        pairs = [
+            *frontend_changes.values(),
+            *backend_changes.values(),
+            *certificate_changes.values(),
+        ]
         self._sum = add_digests(
             self._sum,
             [new.digest for _, new in pairs if new is not None],
@@ -67,6 +81,7 @@ class Merger:
             revisions=dict(revisions),
             frontends=frontends,
             backends=backends,
+            certificates=certificates,
             created_at=created_at,
             base=before.number,
             changes=changes,

@@ -70,6 +70,7 @@ class ProviderStatus(Struct, frozen=True, kw_only=True):
     read_at: float
     frontends: int
     backends: int
+    certificates: int
     stale: bool
     failed_since: float | None
     held: Held | None

@@ -147,7 +147,7 @@ class Pipeline:
             provider = self._provider(good.provider)
             if provider.applied:
                 continue
-            served[good.provider] = provider.entries.restore(good.frontends, good.backends)
+            served[good.provider] = provider.entries.restore(good)
             provider.applied = provider.stale = True
             provider.revision, provider.read_at = good.revision, good.read_at
             provider.entries.problems.replace("stale", (_STALE,), now)
@@ -181,6 +181,7 @@ class Pipeline:
                 read_at=state.read_at,
                 frontends=len(state.entries.frontends),
                 backends=len(state.entries.backends),
+                certificates=len(state.entries.certificates),
                 stale=state.stale,
                 failed_since=state.failed_since,
                 held=state.held,

@@ -6,38 +6,34 @@ backend is missing or refused. A refused entry that was served before goes on be
 was, a frontend together with its backend, until a good version arrives or the entry is deleted. An
 entry that was never good is not served, nor is a frontend that is refused for an option that says
 who may come in: the version before would let everybody in. Deleting an entry always removes it, but
-a backend that frontends still name stays for those that it serves.
+a backend that frontends still name stays for those that it serves. Certificates are judged each by
+itself.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from kvproxy.control.comparison import Listing, compare_maps
 from kvproxy.control.outcome import Quarantined
 from kvproxy.control.problems import ProblemBook
+from kvproxy.model.decode import SECTIONS
 from kvproxy.model.problem import Problem, nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from kvproxy.control.journal import GoodProvider
     from kvproxy.control.validation import Validator
     from kvproxy.model.digest import Section
-    from kvproxy.model.dynamic import Backend, Configuration, Frontend
-    from kvproxy.model.messages import BackendEntry, FrontendEntry
+    from kvproxy.model.dynamic import Backend, Configuration, Frontend, TLSCertificate
+    from kvproxy.model.messages import BackendEntry, CertificateEntry, FrontendEntry
 
 Content = TypeVar("Content")
 
 Refusals = dict[str, tuple[Problem, ...]]
-
-
-_NO_TLS = Problem(
-    message="certificates of providers are not implemented yet and have no effect",
-    path="tls",
-    fatal=False,
-)
 
 
 class Difference(Struct, frozen=True):
@@ -51,13 +47,17 @@ class Difference(Struct, frozen=True):
     configuration: Configuration
     frontends: Listing[str, Frontend]
     backends: Listing[str, Backend]
+    certificates: Listing[str, TLSCertificate]
     others: tuple[Problem, ...]
     refused_frontends: Refusals
     refused_backends: Refusals
+    refused_certificates: Refusals
     changed_frontends: list[str]
     changed_backends: list[str]
+    changed_certificates: list[str]
     gone_frontends: list[str]
     gone_backends: list[str]
+    gone_certificates: list[str]
 
     @property
     def empty(self) -> bool:
@@ -69,6 +69,7 @@ class Difference(Struct, frozen=True):
             or said.tls
             or self.refused_frontends
             or self.refused_backends
+            or self.refused_certificates
         )
 
 
@@ -77,27 +78,31 @@ class Served(Struct, frozen=True):
 
     frontends: dict[str, FrontendEntry | None]
     backends: dict[str, BackendEntry | None]
+    certificates: dict[str, CertificateEntry | None] = field(default_factory=dict)
 
 
 class ProviderEntries:
     """The entries of one provider.
 
-    ``frontends`` and ``backends`` are what is served; every served frontend's backend is among
-    them.
+    ``frontends``, ``backends`` and ``certificates`` are what is served; every served frontend's
+    backend is among them.
     """
 
     def __init__(self, provider: str, validator: Validator) -> None:
         """Start with nothing said and nothing served."""
         self.frontends: dict[str, FrontendEntry] = {}
         self.backends: dict[str, BackendEntry] = {}
+        self.certificates: dict[str, CertificateEntry] = {}
         self.problems = ProblemBook(provider)
         self._provider = provider
         self._validator = validator
         # What was said last, and what of it could not be decoded.
         self._said_frontends: Listing[str, Frontend] = Listing({})
         self._said_backends: Listing[str, Backend] = Listing({})
+        self._said_certificates: Listing[str, TLSCertificate] = Listing({})
         self._undecoded_frontends: Refusals = {}
         self._undecoded_backends: Refusals = {}
+        self._undecoded_certificates: Refusals = {}
         # Frontends that are valid by themselves.
         self._candidates: dict[str, FrontendEntry] = {}
         # Refused frontends whose previous version must not be served either.
@@ -110,17 +115,15 @@ class ProviderEntries:
         self._users: dict[str, set[str]] = {}
         self._refused_since: dict[tuple[Section, str], float] = {}
 
-    def restore(
-        self, frontends: Iterable[FrontendEntry], backends: Iterable[BackendEntry]
-    ) -> Served:
+    def restore(self, good: GoodProvider) -> Served:
         """Start with entries that an earlier process served, and return what of them is served now.
 
         They were judged by that process and are only judged again where its settings may differ.
         """
-        self.backends = {entry.name: entry for entry in backends}
+        self.backends = {entry.name: entry for entry in good.backends}
         self.frontends = {
             entry.name: entry
-            for entry in frontends
+            for entry in good.frontends
             if entry.frontend.backend in self.backends and self._validator.admits(entry)
         }
         self._said_frontends = Listing(
@@ -133,11 +136,17 @@ class ProviderEntries:
         self._candidates = self.frontends.copy()
         for entry in self.frontends.values():
             self._users.setdefault(entry.frontend.backend, set()).add(entry.name)
-        return Served(dict(self.frontends), dict(self.backends))
+        # What was said of them is not known: only what was made of it.
+        self.certificates = {
+            entry.name: entry
+            for entry in good.certificates
+            if self._validator.admits_certificate(entry)
+        }
+        return Served(dict(self.frontends), dict(self.backends), dict(self.certificates))
 
     def compare(self, configuration: Configuration, problems: Iterable[Problem]) -> Difference:
         """Compare a configuration with the one before; costs one identity check per entry."""
-        refused: dict[str, dict[str, list[Problem]]] = {"frontends": {}, "backends": {}}
+        refused: dict[str, dict[str, list[Problem]]] = {section: {} for section in SECTIONS}
         others = []
         for problem in problems:
             if problem.fatal and problem.entry and problem.entry[0] in refused:
@@ -146,6 +155,7 @@ class ProviderEntries:
                 others.append(problem)
         refused_frontends = {name: tuple(why) for name, why in refused["frontends"].items()}
         refused_backends = {name: tuple(why) for name, why in refused["backends"].items()}
+        refused_certificates = {name: tuple(why) for name, why in refused["tls"].items()}
         frontends, backends = Listing(configuration.frontends), Listing(configuration.backends)
         changed_frontends, gone_frontends = _compare(
             self._said_frontends,
@@ -156,17 +166,37 @@ class ProviderEntries:
         changed_backends, gone_backends = _compare(
             self._said_backends, backends, self._undecoded_backends, refused_backends
         )
+        certificates = Listing(configuration.tls)
+        changed_certificates, gone_certificates = _compare(
+            self._said_certificates,
+            certificates,
+            self._undecoded_certificates,
+            refused_certificates,
+        )
+        # Those of the journal are here although nothing was said of them yet.
+        known = self._said_certificates.entries.keys() | self._undecoded_certificates.keys()
+        gone_certificates += [
+            name
+            for name in self.certificates
+            if name not in known
+            and name not in certificates.entries
+            and name not in refused_certificates
+        ]
         return Difference(
             configuration,
             frontends,
             backends,
+            certificates,
             tuple(others),
             refused_frontends,
             refused_backends,
+            refused_certificates,
             changed_frontends,
             changed_backends,
+            changed_certificates,
             gone_frontends,
             gone_backends,
+            gone_certificates,
         )
 
     def removed_frontends(self, difference: Difference) -> frozenset[str]:
@@ -180,10 +210,11 @@ class ProviderEntries:
         """
         self._said_frontends = difference.frontends
         self._said_backends = difference.backends
+        self._said_certificates = difference.certificates
         self._undecoded_frontends = difference.refused_frontends
         self._undecoded_backends = difference.refused_backends
+        self._undecoded_certificates = difference.refused_certificates
         self.problems.replace("snapshot", difference.others, now)
-        self.problems.replace("tls", (_NO_TLS,) if difference.configuration.tls else (), now)
         touched = {*difference.changed_backends, *difference.gone_backends}
         affected = {*difference.changed_frontends, *difference.gone_frontends}
         availability = {name: self._availability(name) for name in touched}
@@ -192,14 +223,17 @@ class ProviderEntries:
             if self._availability(name) != before:
                 affected |= self._users.get(name, set())
         frontends = self._judge_frontends(difference, affected, now)
-        return Served(frontends, self._serve_backends(touched, affected))
+        certificates = self._judge_certificates(difference, now)
+        return Served(frontends, self._serve_backends(touched, affected), certificates)
 
     def quarantined(self) -> Iterator[Quarantined]:
         """Iterate over the refused entries."""
+        served: dict[Section, Mapping[str, object]] = {
+            "frontends": self.frontends,
+            "backends": self.backends,
+            "tls": self.certificates,
+        }
         for (section, name), since in self._refused_since.items():
-            served: Mapping[str, object] = (
-                self.frontends if section == "frontends" else self.backends
-            )
             reasons = (
                 *self.problems.of((section, name)),
                 *self.problems.of(("attach", name) if section == "frontends" else None),
@@ -211,7 +245,7 @@ class ProviderEntries:
                 name=name,
                 problems=tuple(problem for problem in reasons if problem.fatal),
                 since=since,
-                serving=name in served,
+                serving=name in served[section],
             )
 
     def _availability(self, backend: str) -> str:
@@ -219,6 +253,32 @@ class ProviderEntries:
         if backend in self._usable:
             return ""
         return "is refused" if ("backends", backend) in self._refused_since else "does not exist"
+
+    def _judge_certificates(
+        self, difference: Difference, now: float
+    ) -> dict[str, CertificateEntry | None]:
+        served: dict[str, CertificateEntry | None] = {}
+        for name in difference.changed_certificates:
+            entry = None
+            problems = difference.refused_certificates.get(name)
+            if problems is None:
+                content = difference.configuration.tls[name]
+                verdict = self._validator.certificate(self._provider, name, content, now)
+                entry, problems = verdict.entry, verdict.problems
+            self.problems.replace(("tls", name), problems, now)
+            if entry is None:
+                self._refused_since.setdefault(("tls", name), now)
+                continue
+            self._refused_since.pop(("tls", name), None)
+            held = self.certificates.get(name)
+            if held is None or held.digest != entry.digest:
+                self.certificates[name] = served[name] = entry
+        for name in difference.gone_certificates:
+            self.problems.replace(("tls", name), (), now)
+            self._refused_since.pop(("tls", name), None)
+            if self.certificates.pop(name, None) is not None:
+                served[name] = None
+        return served
 
     def _judge_backends(self, difference: Difference, now: float) -> None:
         for name in difference.changed_backends:

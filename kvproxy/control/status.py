@@ -17,6 +17,7 @@ class GenerationStatus(Struct, frozen=True, rename="camel", kw_only=True):
     revisions: dict[str, str]
     frontends: int
     backends: int
+    certificates: int
     live: bool
 
 
@@ -35,6 +36,7 @@ class ProviderFreshness(Struct, frozen=True, rename="camel", kw_only=True):
     fresh_at: float
     frontends: int
     backends: int
+    certificates: int
     stale: bool
     failed_since: float | None
     held: Held | None

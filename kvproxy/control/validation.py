@@ -6,18 +6,20 @@ it depends on other entries.
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from kvproxy.control.backend_validation import backend_problems, rate_limit_problems
+from kvproxy.control.certificates import CertificateError, load_pair
 from kvproxy.control.server_url import server_url_problems
 from kvproxy.middleware.build import Builder, no_fetches
 from kvproxy.middleware.header_values import has_no_effect
 from kvproxy.model.activity import inactive_options
 from kvproxy.model.digest import encode_content, encoded_digest
-from kvproxy.model.messages import BackendEntry, FrontendEntry
+from kvproxy.model.messages import BackendEntry, CertificateEntry, FrontendEntry
 from kvproxy.model.problem import Problem, nearest_name
 from kvproxy.rules.errors import RuleError
 from kvproxy.rules.parser import parse_rules
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
     from kvproxy.middleware.build import OptionError
     from kvproxy.model.activity import InactiveOption
     from kvproxy.model.digest import Section
-    from kvproxy.model.dynamic import Backend, Frontend
+    from kvproxy.model.dynamic import Backend, Frontend, TLSCertificate
     from kvproxy.model.static import StaticConfiguration
+    from kvproxy.model.tls import ServedCertificate
 
 MAX_ENTRY_BYTES = 8 * 1024 * 1024
 """Bound of one entry, encoded: it must fit into one message to the workers."""
@@ -61,6 +64,9 @@ class Validator:
     def __init__(self, settings: StaticConfiguration) -> None:
         """Default entry points that are not configured are left out (Traefik 1.7 behaviour)."""
         self._entry_points = frozenset(settings.entry_points)
+        self._with_tls = frozenset(
+            name for name, point in settings.entry_points.items() if point.tls is not None
+        )
         self._defaults = tuple(
             name for name in settings.default_entry_points if name in self._entry_points
         )
@@ -75,33 +81,38 @@ class Validator:
         refuses the frontend (Traefik 1.7 behaviour).
         """
         names = frontend.entry_points
-        path = f"frontends.{name}.entryPoints"
+        if names and self._entry_points.issuperset(names):
+            return frontend, ()
+        known, problems = self._attached(names, ("frontends", name))
+        return (replace(frontend, entry_points=known) if known else None), problems
+
+    def _attached(
+        self, names: tuple[str, ...], entry: tuple[Section, str]
+    ) -> tuple[tuple[str, ...], Problems]:
+        path = f"{entry[0]}.{entry[1]}.entryPoints"
         if not names:
             if self._defaults:
-                return replace(frontend, entry_points=self._defaults), ()
+                return self._defaults, ()
             problem = Problem(
                 message="names no entry point and no default entry point is configured",
                 path=path,
                 expected=self._known_entry_points(),
-                entry=("frontends", name),
+                entry=entry,
             )
-            return None, (problem,)
-        if self._entry_points.issuperset(names):
-            return frontend, ()
+            return (), (problem,)
         known = tuple(point for point in names if point in self._entry_points)
-        problems = tuple(
+        return known, tuple(
             Problem(
                 message=f"no entry point is named `{point}`",
                 path=path,
                 expected=self._known_entry_points(),
                 nearest=nearest_name(point, self._entry_points),
-                entry=None if known else ("frontends", name),
+                entry=None if known else entry,
                 fatal=not known,
             )
             for point in names
             if point not in self._entry_points
         )
-        return (replace(frontend, entry_points=known) if known else None), problems
 
     def admits(self, entry: FrontendEntry) -> bool:
         """Whether an entry that was valid for an earlier process may be served by this one.
@@ -158,6 +169,40 @@ class Validator:
         if isinstance(digest, Problem):
             return Verdict(None, (*problems, digest))
         return Verdict(BackendEntry(provider, name, digest, backend), problems)
+
+    def certificate(
+        self, provider: str, name: str, certificate: TLSCertificate, now: float
+    ) -> Verdict[CertificateEntry]:
+        """Judge a certificate at ``now`` (``time.time()``): it is read, and good when its key fits.
+
+        It is offered on those of its entry points that have TLS.
+        """
+        points, found = self._attached(certificate.entry_points, ("tls", name))
+        with_tls = tuple(point for point in points if point in self._with_tls)
+        if points and not with_tls:
+            message = f"no TLS on {', '.join(f'`{point}`' for point in points)}: it is not offered"
+            warning = Problem(message=message, path=f"tls.{name}.entryPoints", fatal=False)
+            found = (*found, warning)
+        try:
+            served = load_pair(
+                certificate.certificate,
+                datetime.datetime.fromtimestamp(now, datetime.UTC),
+                entry_points=with_tls,
+            )
+        except CertificateError as error:
+            path = f"tls.{name}.certificate.{error.option}"
+            bad = Problem(message=error.message, path=path, expected=error.expected)
+            return Verdict(None, _of_entry("tls", name, (*found, bad)))
+        if any(problem.fatal for problem in found):
+            return Verdict(None, found)
+        digest = _digest("tls", provider, name, served)
+        if isinstance(digest, Problem):
+            return Verdict(None, (*found, digest))
+        return Verdict(CertificateEntry(provider, name, digest, served), found)
+
+    def admits_certificate(self, entry: CertificateEntry) -> bool:
+        """Whether a certificate that was good for an earlier process may be offered by this one."""
+        return self._with_tls.issuperset(entry.certificate.entry_points)
 
     def _known_entry_points(self) -> str:
         return f"one of {', '.join(sorted(self._entry_points))}" if self._entry_points else ""
@@ -235,7 +280,7 @@ def _header_problems(frontend: Frontend, path: str) -> Iterable[Problem]:
 
 
 def _digest(
-    section: Section, provider: str, name: str, content: Frontend | Backend
+    section: Section, provider: str, name: str, content: Frontend | Backend | ServedCertificate
 ) -> bytes | Problem:
     """Return the digest of an entry, or why it cannot be passed on to workers."""
     try:

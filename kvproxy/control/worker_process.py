@@ -184,7 +184,7 @@ class WorkerProcess:
             return "no heart-beat"
         if self._outstanding:
             newest = self._outstanding[-1]
-            entries = len(newest.frontends) + len(newest.backends)
+            entries = len(newest.frontends) + len(newest.backends) + len(newest.certificates)
             if now - self._waiting_since > APPLY_SECONDS + entries * APPLY_ENTRY_SECONDS:
                 return "it does not apply what it was sent"
         return ""

@@ -101,6 +101,7 @@ ACTIVE_DYNAMIC = frozenset(
         "frontends.*.routes",
         "frontends.*.whiteList",
         "frontends.*.whitelistSourceRange",
+        "tls",
     }
 )
 """Dynamic options that have an effect."""

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kvproxy.model.dynamic import Backend, Frontend
-    from kvproxy.model.messages import BackendEntry, FrontendEntry
+    from kvproxy.model.messages import BackendEntry, CertificateEntry, FrontendEntry
+    from kvproxy.model.tls import ServedCertificate
 
-Section = Literal["frontends", "backends"]
+    Content = Frontend | Backend | ServedCertificate
+
+Section = Literal["frontends", "backends", "tls"]
 
 _MODULUS = 1 << 256
 
@@ -27,7 +30,7 @@ _MODULUS = 1 << 256
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-def encode_content(content: Frontend | Backend) -> bytes:
+def encode_content(content: Content) -> bytes:
     """Return the MessagePack bytes of an entry; equal contents give equal bytes."""
     return _encode(content)
 
@@ -37,7 +40,7 @@ def encoded_digest(section: Section, provider: str, name: str, encoded: bytes) -
     return sha256(_encode((section, provider, name)) + encoded).digest()
 
 
-def entry_digest(section: Section, provider: str, name: str, content: Frontend | Backend) -> bytes:
+def entry_digest(section: Section, provider: str, name: str, content: Content) -> bytes:
     """Return the 32 bytes that stand for an entry: its section, provider, name and content."""
     return sha256(_encode((section, provider, name)) + _encode(content)).digest()
 
@@ -50,6 +53,11 @@ def frontend_digest(entry: FrontendEntry) -> bytes:
 def backend_digest(entry: BackendEntry) -> bytes:
     """Compute anew the digest that ``entry.digest`` should hold."""
     return entry_digest("backends", entry.provider, entry.name, entry.backend)
+
+
+def certificate_digest(entry: CertificateEntry) -> bytes:
+    """Compute anew the digest that ``entry.digest`` should hold."""
+    return entry_digest("tls", entry.provider, entry.name, entry.certificate)
 
 
 def add_digests(total: int, added: Iterable[bytes], removed: Iterable[bytes] = ()) -> int:

@@ -14,7 +14,7 @@ from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.tls import ServedCertificate, ServedTLS
 
 EntryKey = tuple[str, str]
-"""(provider, name): frontends and backends of two providers never collide."""
+"""(provider, name): entries of two providers never collide."""
 
 
 class FrontendEntry(Struct, frozen=True, gc=False):
@@ -87,8 +87,10 @@ class Apply(Struct, frozen=True, tag=True):
     digest: str
     frontends: list[FrontendEntry] = field(default_factory=list)
     backends: list[BackendEntry] = field(default_factory=list)
+    certificates: list[CertificateEntry] = field(default_factory=list)
     removed_frontends: list[EntryKey] = field(default_factory=list)
     removed_backends: list[EntryKey] = field(default_factory=list)
+    removed_certificates: list[EntryKey] = field(default_factory=list)
     last: bool = True
 
 

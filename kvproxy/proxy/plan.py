@@ -23,6 +23,7 @@ from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.model.health import check_key
 from kvproxy.proxy.backend_options import ChainIdentity, breaker_stages, limits
 from kvproxy.proxy.balancer import Affinity, Balancer, Member
+from kvproxy.proxy.certificates import CertificateStep
 from kvproxy.proxy.chain import COUNTER_CELLS, Chain
 from kvproxy.proxy.health import Health
 from kvproxy.proxy.server import Server
@@ -38,7 +39,13 @@ if TYPE_CHECKING:
 
     from kvproxy.balance.shared_memory import SharedMemory
     from kvproxy.model.dynamic import Frontend
-    from kvproxy.model.messages import Apply, BackendEntry, EntryKey, FrontendEntry
+    from kvproxy.model.messages import (
+        Apply,
+        BackendEntry,
+        CertificateEntry,
+        EntryKey,
+        FrontendEntry,
+    )
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.listener import Listener
@@ -110,6 +117,7 @@ class Plan:
         self.digest = ""
         self.backends: dict[EntryKey, BackendPlan] = {}
         self.frontends: dict[EntryKey, FrontendPlan] = {}
+        self.certificates: dict[EntryKey, CertificateEntry] = {}
         self._settings = settings
         self._transport = transport
         self._listeners = listeners
@@ -251,6 +259,7 @@ class _Step:
         self._whole = parts[0].base == -1
         self._backends = {(e.provider, e.name): e for part in parts for e in part.backends}
         self._frontends = {(e.provider, e.name): e for part in parts for e in part.frontends}
+        self._certificates = CertificateStep(plan.certificates, plan._listeners, parts)
         self._removed_backends = {key for part in parts for key in part.removed_backends}
         self._removed_frontends = {key for part in parts for key in part.removed_frontends}
         if self._whole:
@@ -280,6 +289,7 @@ class _Step:
                 if key not in touched and key not in self._removed_frontends:
                     touched[key] = plan.frontends[key].entry
         await self._compile_frontends(touched)
+        await self._certificates.compile(self._give_way)
 
     async def _compile_frontends(self, touched: dict[EntryKey, FrontendEntry]) -> None:
         plan, problems = self.plan, self.problems
@@ -385,6 +395,7 @@ class _Step:
             plan.frontends[key] = frontend
             user_of = (frontend.entry.provider, frontend.entry.frontend.backend)
             plan._users.setdefault(user_of, set()).add(key)
+        self._certificates.swap(added, removed)
         plan._digest_sum = add_digests(plan._digest_sum, added, removed)
         plan.digest = digest_text(plan._digest_sum)
         for name, index in self._indexes.items():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Item = TypeVar("Item")
 
-Rank = tuple[object, ...]
+Rank = tuple[Any, ...]
 """What decides between certificates of the same name: the smaller one wins. All are different."""
 
 
@@ -34,14 +33,24 @@ def candidates(name: str) -> Iterator[str]:
 
 
 class ServerNames(Generic[Item]):
-    """Certificates by their names. A change costs what the certificate's own names cost."""
+    """Certificates by their names. A change costs what the certificate's own names cost.
+
+    A copy is cheap: it shares all but two tables.
+    """
 
     __slots__ = ("_by_name", "_items")
 
     def __init__(self) -> None:
         """Start without certificates."""
         self._items: dict[Rank, tuple[Item, tuple[str, ...]]] = {}
-        self._by_name: dict[str, list[Rank]] = {}
+        self._by_name: dict[str, tuple[Rank, ...]] = {}
+
+    def copy(self) -> ServerNames[Item]:
+        """Return one that can be changed without changing this one."""
+        copied: ServerNames[Item] = ServerNames()
+        copied._items = self._items.copy()
+        copied._by_name = self._by_name.copy()
+        return copied
 
     def __len__(self) -> int:
         """Return the number of certificates."""
@@ -53,7 +62,8 @@ class ServerNames(Generic[Item]):
         canonical = tuple(dict.fromkeys(canonical_name(name) for name in names))
         self._items[rank] = (item, canonical)
         for name in canonical:
-            insort(self._by_name.setdefault(name, []), rank)
+            ranks = self._by_name.get(name)
+            self._by_name[name] = (rank,) if ranks is None else tuple(sorted((*ranks, rank)))
         return replaced
 
     def remove(self, rank: Rank) -> Item | None:
@@ -62,9 +72,10 @@ class ServerNames(Generic[Item]):
         if held is None:
             return None
         for name in held[1]:
-            ranks = self._by_name[name]
-            ranks.remove(rank)
-            if not ranks:
+            ranks = tuple(other for other in self._by_name[name] if other != rank)
+            if ranks:
+                self._by_name[name] = ranks
+            else:
                 del self._by_name[name]
         return held[0]
 

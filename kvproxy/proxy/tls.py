@@ -11,9 +11,9 @@ from kvproxy.proxy.server_names import ServerNames
 from kvproxy.proxy.tls_context import build_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from kvproxy.model.messages import CertificateEntry, EntryKey
+    from kvproxy.model.messages import EntryKey
     from kvproxy.model.tls import ServedCertificate, ServedTLS
     from kvproxy.proxy.server_names import Rank
 
@@ -32,7 +32,7 @@ class EntryPointTLS:
     def __init__(self, tls: ServedTLS, protocols: Sequence[str]) -> None:
         """``protocols``: what ALPN offers, the preferred one first. Raises ssl.SSLError."""
         self._protocols = protocols
-        self._names: ServerNames[ServedCertificate] = ServerNames()
+        self.names: ServerNames[ServedCertificate] = ServerNames()
         self._contexts: OrderedDict[int, tuple[ServedCertificate, ssl.SSLContext]] = OrderedDict()
         self._local_address: Callable[[], str] = str
         self._take(tls, build_context(tls, tls.default, protocols))
@@ -42,7 +42,7 @@ class EntryPointTLS:
         context = build_context(tls, tls.default, self._protocols)
         self.close()
         for number in range(len(self._tls.certificates)):
-            self._names.remove((0, number))
+            self.names.remove((0, number))
         self._contexts.clear()
         self._take(tls, context)
 
@@ -51,26 +51,19 @@ class EntryPointTLS:
         self._context = context
         context.sni_callback = self._choose
         for number, certificate in enumerate(tls.certificates):
-            self._names.put((0, number), certificate, certificate.names)
+            self.names.put((0, number), certificate, certificate.names)
 
     def close(self) -> None:
         """Begin no more connections; those that have begun go on."""
         # The context and its callback hold each other.
         self._context.sni_callback = None
 
-    def put(self, entry: CertificateEntry) -> None:
-        """Offer a certificate of a provider, in place of an earlier one of the same name."""
-        certificate = entry.certificate
-        self._forget(
-            self._names.put(_rank((entry.provider, entry.name)), certificate, certificate.names)
-        )
-
-    def remove(self, key: EntryKey) -> None:
-        """Offer a provider's certificate no more."""
-        self._forget(self._names.remove(_rank(key)))
-
-    def _forget(self, certificate: ServedCertificate | None) -> None:
-        if certificate is not None:
+    def install(
+        self, names: ServerNames[ServedCertificate], gone: Iterable[ServedCertificate]
+    ) -> None:
+        """Choose from ``names``, a changed copy of what there was; ``gone`` are not in it."""
+        self.names = names
+        for certificate in gone:
             self._contexts.pop(id(certificate), None)
 
     def begin(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
@@ -94,7 +87,7 @@ class EntryPointTLS:
     ) -> int | None:
         """Choose the certificate; what is returned is an alert that ends the handshake."""
         try:
-            certificate = self._names.find(name or self._local_address())
+            certificate = self.names.find(name or self._local_address())
             if certificate is None:
                 return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR if self._tls.sni_strict else None
             if certificate is not self._tls.default:
@@ -117,7 +110,7 @@ class EntryPointTLS:
         return context
 
 
-def _rank(key: EntryKey) -> Rank:
+def rank_of(key: EntryKey) -> Rank:
     """Return where a provider's certificate stands among those of the same name: after static ones.
 
     Names that are numbers are positions in a list.

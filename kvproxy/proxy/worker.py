@@ -176,7 +176,7 @@ class Worker:
             self._ready = True
             self._channel.send(Ready(self._slot, os.getpid()))
         self._name_process()
-        if sum(len(each.frontends) + len(each.backends) for each in parts) >= FREEZE_ENTRIES:
+        if sum(map(_entries, parts)) >= FREEZE_ENTRIES:
             gc.freeze()
 
     async def _sweep(self) -> None:
@@ -246,6 +246,10 @@ class Worker:
 
     def _name_process(self) -> None:
         setproctitle(f"kvproxy: worker {self._slot} (generation {self._plan.generation})")
+
+
+def _entries(part: Apply) -> int:
+    return len(part.frontends) + len(part.backends) + len(part.certificates)
 
 
 def sweep_seconds(settings: StaticConfiguration) -> float:

@@ -274,7 +274,8 @@ async def test_a_generation_is_logged_with_what_changed(
         generation = rig.served[-1]
     expected = (
         f"new generation number={generation.number} digest={generation.digest[:12]} "
-        "revisions=one:2 frontends=+2~0-1 backends=+0~0-0"
+        "revisions=one:2 frontends=+2~0-1 backends=+0~0-0 "
+        "certificates=+0~0-0"
     )
     assert expected in [record.getMessage() for record in caplog.records]
 

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from kvproxy.control.journal import GoodProvider
 from kvproxy.control.quarantine import ProviderEntries
 from kvproxy.control.validation import Validator
-from kvproxy.model.dynamic import Backend, Certificate, Configuration, Frontend, TLSCertificate
+from kvproxy.model.dynamic import Backend, Configuration, Frontend
 from kvproxy.model.problem import Problem
 from tests.unit.control.entries import (
     BAD_RULE,
@@ -263,16 +264,6 @@ def test_warnings_of_the_source_are_kept_while_it_gives_them() -> None:
     assert list(step.entries.problems) == []
 
 
-def test_certificates_are_said_to_have_no_effect_yet() -> None:
-    step = Step()
-    one = TLSCertificate(certificate=Certificate(cert_file="a.pem", key_file="a.key"))
-    step.say_snapshot(Configuration(tls={"one": one}), ())
-    (notice,) = step.entries.problems
-    assert (notice.problem.path, notice.problem.fatal) == ("tls", False)
-    step.say_snapshot(Configuration(), ())
-    assert list(step.entries.problems) == []
-
-
 def test_only_what_changed_is_judged() -> None:
     judged: list[str] = []
 
@@ -379,7 +370,15 @@ def test_equals_the_plain_model(steps: list[Said], restart_before: int) -> None:
         if number == restart_before:
             served = step.entries
             step = Step()
-            step.entries.restore(served.frontends.values(), served.backends.values())
+            step.entries.restore(
+                GoodProvider(
+                    "file",
+                    "1",
+                    0.0,
+                    tuple(served.frontends.values()),
+                    tuple(served.backends.values()),
+                )
+            )
         held = dict(step.entries.frontends), dict(step.entries.backends)
         changed_frontends, changed_backends = step.say_snapshot(*snapshot_of(said))
         pairs = expected(pairs, said)
