@@ -28,7 +28,7 @@ def command(store: str | None, output: str) -> None:
 
     Each says what all of its workers serve: the revision of the store, the number and the digest
     of its generation, since when, and how many problems `kvproxy status` shows on it. A node is in
-    step when it serves what the store holds now. One that died is gone within 15 seconds.
+    step when it serves what the store holds now. One that died is gone within 22 seconds.
 
     Nodes with the same digest serve the same, down to the last option.
 
