@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from kvproxy.model.static_providers import EMBEDDED_FILE
 from kvproxy.provider import Changes, Plugin, Store, StoreError, Tree
-from providers import inotify
 from providers.embedded_database import (
     ANNOUNCEMENT_LIFE_SECONDS,
     RETAINED_DELETIONS,
     Database,
     Position,
 )
+from providers.path_observer import PathObserver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -34,13 +34,7 @@ _IDLE_SECONDS = 0.5
 """How often a quiet watch looks by itself, in case the kernel did not tell."""
 _SETTLE_SECONDS = (0.0003, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """Pauses after a sign of a write: the log is written a moment before the commit can be seen."""
-_POLL_SECONDS = 0.02
-"""How often a watch looks where there is no inotify."""
 _ANNOUNCE_AGAIN_SECONDS = ANNOUNCEMENT_LIFE_SECONDS / 4
-
-_DIRECTORY_EVENTS = (
-    inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
-)
 
 _Result = TypeVar("_Result")
 _logger = logging.getLogger(__name__)
@@ -62,7 +56,7 @@ class EmbeddedStore:
         self._writer = Database(self._path, retained_deletions)
         self._read_thread = ThreadPoolExecutor(1, "embedded-read")
         self._write_thread = ThreadPoolExecutor(1, "embedded-write")
-        self._observers: set[_Observer] = set()
+        self._observers: set[PathObserver] = set()
         self._owner = secrets.token_hex(8)
         self._announced: dict[str, bytes] = {}
         self._announcing: asyncio.Task[None] | None = None
@@ -76,7 +70,9 @@ class EmbeddedStore:
     async def watch(self, prefix: str, version: int) -> AsyncIterator[Changes | Tree]:
         """Yield what happened after ``version``; writes that follow each other fast come as one."""
         position = Position(prefix.strip("/"), version)
-        observer = _Observer(self._path)
+        observer = PathObserver(
+            self._path, self._path.with_name(self._path.name + "-wal"), "embedded store"
+        )
         self._observers.add(observer)
         pauses = iter(_SETTLE_SECONDS)
         try:
@@ -158,65 +154,6 @@ class EmbeddedStore:
         if self._closed:
             raise StoreError(f"embedded store `{self._path}`: closed")
         return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
-
-
-class _Observer:
-    """Tells when it is worth looking at the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._names = {path.name, path.name + "-wal"}
-        self._directory_watch = -1
-        self._inotify: inotify.Inotify | None = None
-        try:
-            self._inotify = inotify.Inotify()
-        except OSError as error:
-            _logger.warning(
-                "embedded store `%s`: no inotify (%s); looking every %g ms instead",
-                path,
-                error,
-                _POLL_SECONDS * 1000,
-            )
-        self._arm()
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait for a sign of a write, at most ``seconds``; False when there was none."""
-        if self._inotify is None:
-            await asyncio.sleep(_POLL_SECONDS)
-            return False
-        events = await self._inotify.wait(seconds)
-        seen = False
-        moved = not events
-        for event in events:
-            if event.watch != self._directory_watch:
-                seen = True
-            elif event.name in self._names:
-                seen = moved = True
-        if moved:
-            self._arm()
-        return seen
-
-    def wake(self) -> None:
-        """End a `wait` now."""
-        if self._inotify is not None:
-            self._inotify.wake()
-
-    def close(self) -> None:
-        """Release the descriptor."""
-        if self._inotify is not None:
-            self._inotify.close()
-
-    def _arm(self) -> None:
-        """Watch the directory and the log that are there now; adding the same again is harmless."""
-        if self._inotify is None:
-            return
-        try:
-            directory = str(self._path.parent)
-            self._directory_watch = self._inotify.add(directory, _DIRECTORY_EVENTS)
-            self._inotify.add(f"{self._path}-wal", inotify.IN_MODIFY)
-        except OSError:
-            # Not there yet, or no more watches to be had: looking at intervals finds what happens.
-            _logger.debug("embedded store `%s`: cannot be observed yet", self._path)
 
 
 def _open_store(settings: EmbeddedProvider, static: StaticConfiguration) -> Store:

@@ -22,6 +22,9 @@ ACTIVE_STATIC = frozenset(
     {
         "allowMinWeightZero",
         "allowUnsafePaths",
+        "boltdb.endpoint",
+        "boltdb.prefix",
+        "boltdb.watch",
         "announce",
         "configFile",
         "consul.endpoint",

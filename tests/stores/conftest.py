@@ -23,6 +23,7 @@ _OUR_STORES = ",".join(
         "tests.stores.etcd:EtcdHarness",
         "tests.stores.consul:ConsulHarness",
         "tests.stores.zookeeper:ZookeeperHarness",
+        "tests.stores.boltdb:BoltdbHarness",
     )
 )
 
