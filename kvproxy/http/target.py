@@ -63,6 +63,11 @@ def canonical_target(target: bytes, allow_unsafe: bool) -> CanonicalTarget | Non
     return CanonicalTarget(path, raw_path, query, request_uri(path, raw_path, query))
 
 
+def spelling(path: bytes) -> bytes:
+    """The spelling to keep of a path without escapes: empty when encoding it changes nothing."""
+    return b"" if _is_unencoded(path) else path
+
+
 def request_uri(path: bytes, raw_path: bytes, query: bytes) -> bytes:
     """The target to send for a decoded path, its spelling (or empty) and a query with its `?`.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from kvproxy.http.head import canonical_name, with_lines, without
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from kvproxy.http.answer import Answer
 
@@ -59,10 +59,11 @@ class Request:
     """
 
     __slots__ = (
+        "_headers",
+        "_read_headers",
         "client",
         "forwarded",
         "head",
-        "headers",
         "host",
         "method",
         "original_uri",
@@ -78,20 +79,31 @@ class Request:
         host: bytes,
         path: bytes,
         uri: bytes,
-        headers: dict[bytes, list[bytes]],
+        headers: Callable[[], dict[bytes, list[bytes]]],
         head: bytes,
         original_uri: bytes = b"",
     ) -> None:
-        """Keep the parts; see the class. ``original_uri`` is ``uri`` when it is not given."""
+        """Keep the parts; see the class. ``original_uri`` is ``uri`` when it is not given.
+
+        ``headers`` is called when the first middleware asks for them.
+        """
         self.client = client
         self.method = method
         self.host = host
         self.path = path
         self.uri = uri
         self.original_uri = original_uri or uri
-        self.headers = headers
+        self._read_headers = headers
+        self._headers: dict[bytes, list[bytes]] | None = None
         self.head = head
         self.forwarded: tuple[bytes, ...] = ()
+
+    @property
+    def headers(self) -> dict[bytes, list[bytes]]:
+        """See the class."""
+        if self._headers is None:
+            self._headers = self._read_headers()
+        return self._headers
 
     def first(self, name: bytes) -> bytes:
         """Return the first value of a header (name in lower case), empty when there is none."""

@@ -47,6 +47,7 @@ class Chain:
         "direct",
         "limits",
         "modifiers",
+        "modifies",
         "name",
         "next_server",
         "pass_host",
@@ -77,12 +78,13 @@ class Chain:
         self.name = name
         self.balancer = balancer
         self.modifiers = modifiers
+        self.modifies = bool(modifiers)
         self.stages = stages
         self.limits = limits
         self.choose = choose
         self.answered = answered
         self.staged = bool(stages or limits or choose or answered)
-        self.direct = not modifiers and not self.staged
+        self.direct = not self.modifies and not self.staged
         self.pass_host = pass_host
         self.priority = priority
         self.attempts = attempts

@@ -32,7 +32,7 @@ from kvproxy.http.scan import (
     send,
 )
 from kvproxy.proxy.chain import SECONDS_CELL
-from kvproxy.proxy.decision import RequestHead
+from kvproxy.proxy.decision import understand
 from kvproxy.proxy.dial import Dial
 from kvproxy.proxy.passage import begin
 from kvproxy.proxy.peer import Peer
@@ -384,14 +384,15 @@ class ClientConnection(asyncio.Protocol):
         self, data: bytes, head: bytes, host: bytes, target: bytes, end: int
     ) -> tuple[Chain, bytes] | None:
         """Decide what becomes of the request; None when it is seen to already."""
-        self._host = host
-        self._forwarded = self._peer.plain_lines(host)
+        if host != self._host:
+            self._host = host
+            self._forwarded = self._peer.plain_lines(host)
         if self.flags & EXPECT:
             self._expect_timer = asyncio.get_running_loop().call_later(
                 EXPECT_SECONDS, self._continue
             )
-        request = RequestHead(data[:end], head, host, target, self.flags)
-        return begin(self, self._listener, self._peer, request)
+        asked = understand(self._listener, data[:end], head, host, target, self.flags)
+        return begin(self, self._listener, self._peer, asked)
 
     def _receive_more(self, data: bytes) -> None:
         """Take bytes that come while a request is in progress."""

@@ -5,7 +5,7 @@ Knows nothing of connections, so that every protocol towards clients decides ali
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import (
     BAD_HANDSHAKE,
@@ -15,7 +15,7 @@ from kvproxy.http.answer import (
     text_answer,
 )
 from kvproxy.http.scan import ABSOLUTE, OPTIONS_STAR, PLAIN_PATH, UPGRADE
-from kvproxy.http.target import canonical_target, request_uri
+from kvproxy.http.target import canonical_target, request_uri, spelling
 from kvproxy.routing.redirect import redirect_location
 from kvproxy.routing.request import RequestView
 
@@ -24,92 +24,94 @@ if TYPE_CHECKING:
     from kvproxy.proxy.listener import Listener
 
 
-class RequestHead(NamedTuple):
-    """A scanned request head (`kvproxy.http.scan.scan_request`) and the bytes it came in."""
+class Asked(RequestView):
+    """A request whose target is understood; `route` fills in what becomes of it.
 
-    received: bytes
-    outgoing: bytes
-    host: bytes
-    target: bytes
-    flags: int
-
-
-class Asked(NamedTuple):
-    """A request whose target is understood.
-
-    ``view``: what rules see; ``raw_path``: the path as spelled where that matters; ``uri``: what
-    a server is asked for; ``head``: the outgoing head with that URI.
+    ``raw_path``: the path as spelled where that matters; ``uri``: what a server is asked for;
+    ``outgoing``: the outgoing head with that URI; ``flags``: of the head scan. After `route`:
+    ``chain``, and ``path``, ``uri`` and ``outgoing`` as the modifiers of the rule left them;
+    ``original_uri``: as it was before them; ``added``: header lines that come behind the forwarded
+    ones.
     """
 
-    view: RequestView
-    raw_path: bytes
-    uri: bytes
-    head: bytes
-    flags: int
-
-
-class Forwarding(NamedTuple):
-    """The request is forwarded: by which chain, and what the modifiers of its rule left.
-
-    ``added``: header lines that come behind the forwarded ones.
-    """
+    __slots__ = ("added", "chain", "flags", "original_uri", "outgoing", "raw_path", "uri")
 
     chain: Chain
-    path: bytes
-    uri: bytes
-    head: bytes
-    added: bytes
+
+    def __init__(
+        self,
+        received: bytes,
+        outgoing: bytes,
+        host: bytes,
+        flags: int,
+        path: bytes,
+        raw_path: bytes,
+        query: bytes,
+        uri: bytes,
+    ) -> None:
+        """``received``: the head as it came; see the class for the rest."""
+        super().__init__(outgoing[: outgoing.index(b" ")], host, path, query, received)
+        self.outgoing = outgoing
+        self.flags = flags
+        self.raw_path = raw_path
+        self.uri = self.original_uri = uri
+        self.added = b""
 
 
-def understand(listener: Listener, request: RequestHead) -> Asked | Answer:
-    """Read the target; the answer is that of the proxy itself (internal paths, bad targets)."""
-    flags, target = request.flags, request.target
-    if flags & OPTIONS_STAR:
+def understand(
+    listener: Listener, received: bytes, outgoing: bytes, host: bytes, target: bytes, flags: int
+) -> Asked | Answer:
+    """Read the target of a scanned request (`kvproxy.http.scan.scan_request`).
+
+    ``received``: the head as it came. An answer is that of the proxy itself: internal paths, bad
+    targets.
+    """
+    if flags & PLAIN_PATH:
+        path, _, query = target.partition(b"?")
+        asked = Asked(received, outgoing, host, flags, path, b"", query, target)
+    elif flags & OPTIONS_STAR:
         return Answer(200)
-    uri = target
-    path, _, query = target.partition(b"?")
-    raw_path = b""
-    if not flags & PLAIN_PATH:
+    else:
         canonical = canonical_target(target, listener.allow_unsafe_paths)
         if canonical is None:
             return text_answer(400)
-        path, query, uri = canonical.path, canonical.query[1:], canonical.uri
-        raw_path = canonical.raw_path
-    head = request.outgoing
-    method = head[: head.index(b" ")]
-    internal = listener.internal.get(path)
-    if internal is not None and method in (b"GET", b"HEAD"):
-        status, body = internal()
-        return Answer(status, body, (PLAIN_TEXT,))
-    view = RequestView(method, request.host, path, query, request.received)
-    return Asked(view, raw_path, uri, with_uri(head, target, uri), flags)
+        path, raw_path, query, uri = canonical
+        head = with_uri(outgoing, target, uri)
+        asked = Asked(received, head, host, flags, path, raw_path, query[1:], uri)
+    if listener.internal:
+        internal = listener.internal.get(path)
+        if internal is not None and asked.method in (b"GET", b"HEAD"):
+            status, body = internal()
+            return Answer(status, body, (PLAIN_TEXT,))
+    return asked
 
 
-def route(listener: Listener, asked: Asked) -> Forwarding | Answer:
-    """Find the frontend and apply its modifiers."""
-    view = asked.view
-    found = listener.index.find(view)
+def route(listener: Listener, asked: Asked) -> Answer | None:
+    """Find the frontend and apply its modifiers to ``asked``; the answer where there is none."""
+    found = listener.index.find(asked)
     if found is None:
         return text_answer(404)
     if found.redirect:
-        authority = view.host if asked.flags & ABSOLUTE else b""
-        return redirect_answer(redirect_location(view, authority), view.method)
-    if asked.flags & UPGRADE and not valid_handshake(view):
+        authority = asked.host if asked.flags & ABSOLUTE else b""
+        return redirect_answer(redirect_location(asked, authority), asked.method)
+    if asked.flags & UPGRADE and not valid_handshake(asked):
         return BAD_HANDSHAKE
-    chain = found.payload
-    if not chain.modifiers:
-        return Forwarding(chain, view.path, asked.uri, asked.head, b"")
+    asked.chain = chain = found.payload
+    if not chain.modifies:
+        return None
     raw_path = asked.raw_path
     if asked.flags & PLAIN_PATH:
-        canonical = canonical_target(asked.uri, listener.allow_unsafe_paths)
-        raw_path = canonical.raw_path if canonical else b""
-    modified = chain.modifiers.apply(view.path, raw_path)
+        raw_path = spelling(asked.path)
+    modified = chain.modifiers.apply(asked.path, raw_path)
     if modified is None:
         return text_answer(404)
-    query = b"?" + view.query if view.query else b""
-    uri = request_uri(modified.path, modified.raw_path, query)
-    added = b"".join([b"%b: %b\r\n" % header for header in modified.headers])
-    return Forwarding(chain, modified.path, uri, with_uri(asked.head, asked.uri, uri), added)
+    query = b"?" + asked.query if asked.query else b""
+    old = asked.uri
+    asked.path = modified.path
+    asked.uri = uri = request_uri(modified.path, modified.raw_path, query)
+    asked.outgoing = with_uri(asked.outgoing, old, uri)
+    asked.added = b"".join([b"%b: %b\r\n" % header for header in modified.headers])
+    return None
 
 
 def with_uri(head: bytes, old: bytes, new: bytes) -> bytes:

@@ -12,6 +12,7 @@ was, everything that let the request pass is told.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from kvproxy.http.answer import Answer, text_answer
 from kvproxy.http.scan import FORWARDED, SPLIT
 from kvproxy.middleware.contract import Request
 from kvproxy.proxy.attempts import CLIENT_LEFT, Attempts
-from kvproxy.proxy.decision import Forwarding, route, understand, with_uri
+from kvproxy.proxy.decision import route, with_uri
 from kvproxy.proxy.dial import BODY_LIMIT
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from kvproxy.proxy.chain import Chain
     from kvproxy.proxy.clock import Clock
-    from kvproxy.proxy.decision import Asked, RequestHead
+    from kvproxy.proxy.decision import Asked
     from kvproxy.proxy.exchange import Exchange, Upstream
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.peer import Peer
@@ -38,37 +39,40 @@ logger = logging.getLogger("kvproxy.proxy")
 
 
 def begin(
-    exchange: Exchange, listener: Listener, peer: Peer, request: RequestHead
+    exchange: Exchange, listener: Listener, peer: Peer, asked: Asked | Answer
 ) -> tuple[Chain, bytes] | None:
     """Decide what becomes of a request that cannot take the direct way.
 
-    Returns the chain and the outgoing head without its ``Host`` line where nothing is to be done
-    but forwarding. None: the exchange has been given an answer, or a passage as its upstream.
+    ``asked``: see `kvproxy.proxy.decision.understand`. Returns the chain and the outgoing head
+    without its ``Host`` line where nothing is to be done but forwarding. None: the exchange has
+    been given an answer, or a passage as its upstream.
     """
-    asked = understand(listener, request)
     if isinstance(asked, Answer):
         exchange.answer(asked)
         return None
     if listener.stages:
         Passage(exchange, listener, peer, asked).enter()
         return None
-    forwarding = route(listener, asked)
-    if isinstance(forwarding, Answer):
-        exchange.answer(forwarding)
+    answer = route(listener, asked)
+    if answer is not None:
+        exchange.answer(answer)
         return None
-    if forwarding.chain.staged:
-        Passage(exchange, listener, peer, asked).follow(forwarding)
+    chain = asked.chain
+    if chain.staged:
+        Passage(exchange, listener, peer, asked).follow()
         return None
-    headers = asked.view.headers if request.flags & FORWARDED else {}
-    lines = peer.lines(request.host, request.flags, peer.believed(headers, request.flags))
-    return forwarding.chain, forwarding.head + lines + forwarding.added
+    lines = (
+        peer.lines(asked.host, peer.believed(asked))
+        if asked.flags & FORWARDED
+        else peer.plain_lines(asked.host)
+    )
+    return chain, asked.outgoing + lines + asked.added
 
 
 class Passage:
     """One request. `enter` or `follow` is called once; either may end the passage at once."""
 
     __slots__ = (
-        "_added",
         "_asked",
         "_chain",
         "_ended",
@@ -89,21 +93,20 @@ class Passage:
 
     def __init__(self, exchange: Exchange, listener: Listener, peer: Peer, asked: Asked) -> None:
         """Take the place of the exchange's upstream."""
-        view = asked.view
         self.exchange = exchange
         self._listener = listener
         self._peer = peer
         self._asked = asked
         self._request = Request(
             peer,
-            method=view.method,
-            host=view.host,
-            path=view.path,
+            method=asked.method,
+            host=asked.host,
+            path=asked.path,
             uri=asked.uri,
-            headers=peer.believed(view.headers, asked.flags),
-            head=asked.head,
+            headers=partial(peer.believed, asked),
+            head=asked.outgoing,
+            original_uri=asked.original_uri,
         )
-        self._added = b""
         self._chain: Chain | None = None
         self._ended = False
         self._entered: list[tuple[Finish, float]] = []
@@ -123,23 +126,23 @@ class Passage:
         """Begin with the stages of the entry point."""
         self._advance()
 
-    def follow(self, forwarding: Forwarding) -> None:
-        """Begin, or go on, with the stages of the frontend."""
+    def follow(self) -> None:
+        """Begin, or go on, with the stages of the frontend that was found."""
         request, asked = self._request, self._asked
-        self._chain = chain = forwarding.chain
-        self._added = forwarding.added
-        request.path, request.uri = forwarding.path, forwarding.uri
-        request.head = with_uri(request.head, asked.uri, forwarding.uri)
+        self._chain = chain = asked.chain
+        if request.uri != asked.uri:
+            request.head = with_uri(request.head, request.uri, asked.uri)
+            request.path, request.uri = asked.path, asked.uri
         self.exchange.routed(chain)
         self._stages, self._position, self._then = chain.stages, 0, self._forward
         self._advance()
 
     def _route(self) -> None:
-        forwarding = route(self._listener, self._asked)
-        if isinstance(forwarding, Answer):
-            self._answer(forwarding)
+        answer = route(self._listener, self._asked)
+        if answer is not None:
+            self._answer(answer)
         else:
-            self.follow(forwarding)
+            self.follow()
 
     def _advance(self) -> None:
         """Pass the stages from the present one on."""
@@ -178,12 +181,13 @@ class Passage:
     def _forward(self) -> None:
         request = self._request
         assert self._chain is not None
-        flags = self.exchange.flags
-        if request.forwarded:
-            flags |= FORWARDED
-        lines = self._peer.lines(request.host, flags, request.headers)
+        asked = self._asked
+        if asked.flags & FORWARDED or request.forwarded:
+            lines = self._peer.lines(request.host, request.headers)
+        else:
+            lines = self._peer.plain_lines(request.host)
         attempts = Attempts(
-            self, self._listener, self._chain, request, request.head + lines + self._added
+            self, self._listener, self._chain, request, request.head + lines + asked.added
         )
         self._upstream = attempts
         if self._reading_paused:

@@ -13,13 +13,27 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
 
+    from kvproxy.proxy.decision import Asked
     from kvproxy.proxy.listener import Listener
+
+
+_UNDERSCORE = ord("_")
 
 
 class Peer:
     """One client (`kvproxy.middleware.contract.Client`) and the header lines that tell of it."""
 
-    __slots__ = ("_lines", "_transport", "_trusted", "address", "entry_point", "port", "secure")
+    __slots__ = (
+        "_host",
+        "_lines",
+        "_plain",
+        "_transport",
+        "_trusted",
+        "address",
+        "entry_point",
+        "port",
+        "secure",
+    )
 
     def __init__(self, listener: Listener, transport: asyncio.BaseTransport) -> None:
         """``transport``: the client's, open."""
@@ -29,6 +43,8 @@ class Peer:
         self.secure = transport.get_extra_info("ssl_object") is not None
         self.entry_point = listener.name
         self._transport = transport
+        self._host = b""
+        self._plain = b""
         self._trusted = listener.trust.includes(self.address)
         self._lines = ForwardedLines(
             self.address.encode(), b"https" if self.secure else b"http", listener.server_name
@@ -41,23 +57,27 @@ class Peer:
 
     def plain_lines(self, host: bytes) -> bytes:
         """Return the forwarded lines of a request that brought none of its own."""
-        return self._lines.plain(host)
+        if host != self._host or not self._plain:
+            self._host = host
+            self._plain = self._lines.plain(host)
+        return self._plain
 
-    def believed(self, headers: dict[bytes, list[bytes]], flags: int) -> dict[bytes, list[bytes]]:
-        """Return headers (by lower-case name) without what this client cannot say of itself."""
-        if self._trusted or not flags & FORWARDED:
+    def believed(self, asked: Asked) -> dict[bytes, list[bytes]]:
+        """Return a request's headers by lower-case name, without what this client cannot say of
+        itself."""
+        headers = asked.headers
+        if not asked.flags & FORWARDED and _UNDERSCORE not in asked.head:
             return headers
-        return {
-            name: values
-            for name, values in headers.items()
-            if name.replace(b"_", b"-") not in UNTRUSTED
-        }
+        return {name: values for name, values in headers.items() if not self._hides(name)}
 
-    def lines(self, host: bytes, flags: int, headers: dict[bytes, list[bytes]]) -> bytes:
+    def _hides(self, name: bytes) -> bool:
+        """Tell whether nobody is to see a header: spelled with underscores it was cut already."""
+        folded = name.replace(b"_", b"-")
+        return folded in UNTRUSTED and (folded != name or not self._trusted)
+
+    def lines(self, host: bytes, headers: dict[bytes, list[bytes]]) -> bytes:
         """Return the forwarded lines of a request with these headers, of those `believed`."""
-        if flags & FORWARDED:
-            return self._lines.merged(host, headers, self._trusted)
-        return self._lines.plain(host)
+        return self._lines.merged(host, headers, self._trusted)
 
 
 def sent_certificates(tls: ssl.SSLObject) -> tuple[bytes, ...]:

@@ -51,6 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_plain_descriptor",
+        "_reading_paused",
         "_remaining",
         "_reusable",
         "_write_paused",
@@ -71,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body = 0
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
+        self._reading_paused = False
         self._reusable = False
         self._broken = False
         self._write_paused = False
@@ -127,12 +129,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Stop reading: the client does not take more."""
-        if not self.transport.is_closing():
+        if not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
-        if not self.transport.is_closing():
+        if self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = False
             self.transport.resume_reading()
 
     def pause_writing(self) -> None:

@@ -54,7 +54,7 @@ def a_request(
         host=host.encode("latin-1"),
         path=uri.partition("?")[0].encode(),
         uri=uri.encode(),
-        headers=parse_headers(start + b"".join(lines) + b"\r\n"),
+        headers=lambda: parse_headers(start + b"".join(lines) + b"\r\n"),
         head=start + b"".join(kept),
         original_uri=original_uri.encode(),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from kvproxy.http.answer import BAD_HANDSHAKE, PLAIN_TEXT, Answer, text_answer
 from kvproxy.http.scan import scan_request
-from kvproxy.proxy.decision import Asked, Forwarding, RequestHead, route, understand
+from kvproxy.proxy.decision import Asked, route, understand
 from tests.unit.proxy.worlds import World, backend, frontend, whole
 
 RULES = {
@@ -33,8 +33,8 @@ def decided(request: bytes, **settings: Any) -> Any:
     result = scan_request(request, 65536, 128)
     assert isinstance(result, tuple), result
     head, host, target, flags, _, end = result
-    asked = understand(listener, RequestHead(request[:end], head, host, target, flags))
-    return route(listener, asked) if isinstance(asked, Asked) else asked
+    asked = understand(listener, request[:end], head, host, target, flags)
+    return route(listener, asked) or asked if isinstance(asked, Asked) else asked
 
 
 def get(target: str, host: str, *lines: str, method: str = "GET") -> bytes:
@@ -61,16 +61,16 @@ TARGETS = [
 @pytest.mark.parametrize(("target", "host", "sent"), TARGETS)
 def test_target_that_is_sent(target: str, host: str, sent: bytes) -> None:
     decision = decided(get(target, host))
-    assert isinstance(decision, Forwarding)
+    assert isinstance(decision, Asked)
     assert decision.chain.name == host
-    assert decision.head.startswith(b"GET %b HTTP/1.1\r\n" % sent)
+    assert decision.outgoing.startswith(b"GET %b HTTP/1.1\r\n" % sent)
     assert decision.uri == sent
 
 
 def lines_of(decision: Any) -> dict[bytes, list[bytes]]:
-    assert isinstance(decision, Forwarding)
+    assert isinstance(decision, Asked)
     lines: dict[bytes, list[bytes]] = {}
-    for line in (decision.head + decision.added).split(b"\r\n")[1:-1]:
+    for line in (decision.outgoing + decision.added).split(b"\r\n")[1:-1]:
         name, _, value = line.partition(b": ")
         lines.setdefault(name.lower(), []).append(value)
     return lines
@@ -116,7 +116,7 @@ def test_posted_ping_belongs_to_the_frontends() -> None:
 
 def test_unsafe_paths_pass_when_allowed() -> None:
     decision = decided(get("/a%2fb/../c", "plain"), allow_unsafe_paths=True)
-    assert decision.head.startswith(b"GET /a%2fb/../c HTTP/1.1\r\n")
+    assert decision.outgoing.startswith(b"GET /a%2fb/../c HTTP/1.1\r\n")
 
 
 REDIRECTS = [

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from kvproxy.http.scan import FORWARDED
+from kvproxy.http.scan import scan_request
 from kvproxy.model.static import EntryPoint, ForwardedHeaders
+from kvproxy.proxy.decision import Asked
 from kvproxy.proxy.listener import Listener
 from kvproxy.proxy.peer import Peer
 from tests.unit.proxy.worlds import World
@@ -21,6 +22,15 @@ class Transport:
 
     def get_extra_info(self, name: str) -> Any:
         return self._name if name == "peername" else None
+
+
+def asked(lines: list[bytes]) -> Asked:
+    """Return a request with these header lines."""
+    received = b"\r\n".join([b"GET / HTTP/1.1", b"Host: h", *lines, b"", b""])
+    result = scan_request(received, 65536, 128)
+    assert isinstance(result, tuple), result
+    head, host, _, flags, _, end = result
+    return Asked(received[:end], head, host, flags, b"/", b"", b"", b"/")
 
 
 def a_peer(address: str, **entry_point: Any) -> Peer:
@@ -50,8 +60,8 @@ def test_facts() -> None:
 def test_lines_of_a_request_with_forwarded_headers(trusted: bool, expected: bytes) -> None:
     networks = ("192.0.2.0/24",) if trusted else ("203.0.113.1",)
     peer = a_peer("192.0.2.9", forwarded_headers=ForwardedHeaders(trusted_ips=networks))
-    headers = {b"x-forwarded-for": [b"198.51.100.1"], b"x-forwarded-uri": [b"/x"]}
-    lines = peer.lines(b"host", FORWARDED, peer.believed(headers, FORWARDED))
+    headers = [b"X-Forwarded-For: 198.51.100.1", b"X-Forwarded-Uri: /x"]
+    lines = peer.lines(b"host", peer.believed(asked(headers)))
     assert expected in lines
     assert (b"X-Forwarded-Uri: /x" in lines) is trusted
 
@@ -66,19 +76,19 @@ def test_lines_of_a_request_with_forwarded_headers(trusted: bool, expected: byte
 )
 def test_untrusted_cannot_set(name: bytes) -> None:
     peer = a_peer("192.0.2.9", forwarded_headers=ForwardedHeaders(trusted_ips=("203.0.113.1",)))
-    headers = {name: [b"evil"], b"accept": [b"*/*"]}
-    believed = peer.believed(headers, FORWARDED)
+    believed = peer.believed(asked([name + b": evil", b"Accept: */*"]))
     assert believed == {b"accept": [b"*/*"]}
-    assert peer.lines(b"h", FORWARDED, believed) == peer.plain_lines(b"h")
+    assert peer.lines(b"h", believed) == peer.plain_lines(b"h")
 
 
 def test_what_a_middleware_sets_is_sent_whoever_the_client_is() -> None:
     peer = a_peer("192.0.2.9", forwarded_headers=ForwardedHeaders(trusted_ips=("203.0.113.1",)))
-    lines = peer.lines(b"h", FORWARDED, {b"x-forwarded-prefix": [b"/ours"]})
+    lines = peer.lines(b"h", {b"x-forwarded-prefix": [b"/ours"]})
     assert b"X-Forwarded-Prefix: /ours\r\n" in lines
 
 
 def test_lines_of_a_plain_request() -> None:
     peer = a_peer("192.0.2.9")
-    assert peer.lines(b"host:81", 0, {}) == peer.plain_lines(b"host:81")
+    assert peer.lines(b"host:81", {}) == peer.plain_lines(b"host:81")
+    assert peer.plain_lines(b"other") == peer.lines(b"other", {})
     assert b"X-Forwarded-Port: 81\r\n" in peer.plain_lines(b"host:81")
