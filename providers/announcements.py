@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kvproxy.provider import StoreError
 
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from collections.abc import Awaitable
 
-    _Lease = TypeVar("_Lease")
-
+_Result = TypeVar("_Result")
 _logger = logging.getLogger(__name__)
 
 
@@ -41,7 +40,10 @@ class Announcements:
     """Keeps keys under one lease, and makes lease and keys again when the store lost them."""
 
     def __init__(self, leases: Leases, renew_seconds: float) -> None:
-        """Do nothing until the first key is announced; then renew each ``renew_seconds``."""
+        """Do nothing until the first key is announced; then renew each ``renew_seconds``.
+
+        That is also how long the store may take for each answer.
+        """
         self._leases = leases
         self._renew_seconds = renew_seconds
         self._lease: Any = None
@@ -53,15 +55,15 @@ class Announcements:
         """Write ``key`` under the lease; raises `StoreError`, and then keeps what was before."""
         async with self._turn:
             if self._lease is None:
-                await self._renew_all()
+                await self._make_again()
             try:
-                await self._leases.put(self._lease, key, value)
+                await self._in_time(self._leases.put(self._lease, key, value))
             except StoreError:
                 # The lease may be what is missing.
-                if await self._leases.renew(self._lease):
+                if await self._renewed():
                     raise
-                await self._renew_all()
-                await self._leases.put(self._lease, key, value)
+                await self._make_again()
+                await self._in_time(self._leases.put(self._lease, key, value))
             self._keys[key] = value
         if self._keeping is None:
             self._keeping = asyncio.create_task(self._keep())
@@ -74,22 +76,32 @@ class Announcements:
         if self._lease is not None:
             lease, self._lease = self._lease, None
             with contextlib.suppress(StoreError):
-                await self._leases.end(lease)
+                await self._in_time(self._leases.end(lease))
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._renew_seconds)
             try:
                 async with self._turn:
-                    if self._lease is None or not await self._leases.renew(self._lease):
-                        await self._renew_all()
+                    if self._lease is None or not await self._renewed():
+                        await self._make_again()
             except StoreError as error:
                 _logger.debug("announced keys cannot be kept for now: %s", error)
 
-    async def _renew_all(self) -> None:
+    async def _renewed(self) -> bool:
+        return await self._in_time(self._leases.renew(self._lease))
+
+    async def _make_again(self) -> None:
         """Make a new lease and write every announced key under it."""
         self._lease = None
-        lease = await self._leases.open()
+        lease = await self._in_time(self._leases.open())
         for key, value in self._keys.items():
-            await self._leases.put(lease, key, value)
+            await self._in_time(self._leases.put(lease, key, value))
         self._lease = lease
+
+    async def _in_time(self, answer: Awaitable[_Result]) -> _Result:
+        try:
+            async with asyncio.timeout(self._renew_seconds):
+                return await answer
+        except TimeoutError:
+            raise StoreError(f"no answer within {self._renew_seconds:g} s") from None

@@ -36,8 +36,6 @@ MAXIMUM_KEY_BYTES = 4096
 MAXIMUM_VALUE_BYTES = 256 * 1024 * 1024
 """No limit of ours: etcd's own is below, and its administrator may change it."""
 LEASE_SECONDS = 9
-_SECONDS = LEASE_SECONDS / 3
-"""How often the lease is renewed, and how long that may take."""
 
 _RESUMED = "the store was wiped or restored"
 _logger = logging.getLogger(__name__)
@@ -70,7 +68,7 @@ class EtcdStore:
         self._probe_key = self._keys.encode(probe_key)
         self._page_keys = page_keys
         self._newest = Header()
-        self._announcements = Announcements(_Leases(self._gateway, self._keys), _SECONDS)
+        self._announcements = Announcements(_Leases(self._gateway, self._keys), LEASE_SECONDS / 3)
 
     async def read(self, prefix: str) -> Tree:
         """Return all keys under ``prefix`` at one revision: later pages ask for that of the first.
@@ -219,21 +217,21 @@ class _Leases:
 
     async def open(self) -> int:
         body = {"TTL": str(LEASE_SECONDS)}
-        answer = await self._gateway.call("lease/grant", body, LeaseResponse, seconds=_SECONDS)
+        answer = await self._gateway.call("lease/grant", body, LeaseResponse)
         return answer.ID
 
     async def renew(self, lease: int) -> bool:
         body = {"ID": str(lease)}
-        answer = await self._gateway.call("lease/keepalive", body, LeaseMessage, seconds=_SECONDS)
+        answer = await self._gateway.call("lease/keepalive", body, LeaseMessage)
         return answer.result.TTL > 0
 
     async def put(self, lease: int, key: str, value: bytes) -> None:
         body = {"key": self._keys.encode(key), "value": value, "lease": str(lease)}
-        await self._gateway.call("kv/put", body, HeaderResponse, seconds=_SECONDS)
+        await self._gateway.call("kv/put", body, HeaderResponse)
 
     async def end(self, lease: int) -> None:
         body = {"ID": str(lease)}
-        await self._gateway.call("lease/revoke", body, HeaderResponse, seconds=_SECONDS)
+        await self._gateway.call("lease/revoke", body, HeaderResponse)
 
 
 def _difference(transaction: Transaction, answer: TransactionResponse) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from providers.consul import MAXIMUM_VALUE_BYTES, ConsulStore
+from providers.consul import ConsulStore
+from providers.consul_requests import MAXIMUM_VALUE_BYTES
 from tests.support.consul import ConsulServer
 
 if TYPE_CHECKING:
