@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvproxy.config.static_keys import MARK, static_values
 from kvproxy.config.store_plan import Edit, is_dynamic
@@ -108,17 +109,20 @@ async def write(
     store: Store,
     held: Held,
     *,
-    static: Edit = NOTHING,
+    static: Edit | None = None,
     dynamic: Edit = NOTHING,
     take_over: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Write both edits, which were planned on ``held``, so that readers see all or nothing.
 
-    ``take_over``: go on in the place of a writer that was interrupted. ``progress`` is told how
-    many keys of how many are done. Raises `Conflict` when another writer came between, `TooLarge`
-    when a single value is too large for the store.
+    ``static`` None: static keys are no concern, nor is it that somebody writes them in parts.
+    ``take_over``: go on in the place of a writer of these that was interrupted. ``progress`` is
+    told how many keys of how many are done. Raises `Conflict` when another writer came between,
+    `TooLarge` when a single value is too large for the store.
     """
+    if static is None:
+        held, static = replace(held, mark=None), NOTHING
     if held.mark is not None and not take_over:
         who = held.mark.decode("utf-8", "replace")
         raise Conflict(

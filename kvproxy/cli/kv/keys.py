@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kvproxy.config.store_plan import is_dynamic
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
+
+    from kvproxy.provider import Store
 
 
 def clean_key(key: str, *, allow_empty: bool = False) -> str:
@@ -22,12 +26,18 @@ def clean_key(key: str, *, allow_empty: bool = False) -> str:
     return cleaned
 
 
-def warn_outside(keys: Iterable[str], prefix: str) -> None:
-    """Say on standard error which keys the proxy does not read."""
-    stem = prefix.strip("/")
+async def warn_unread(store: Store, keys: Collection[str], prefix: str) -> None:
+    """Say on standard error which keys the proxy does not read, and why."""
+    alias = f"{prefix}/alias".lstrip("/")
+    value = (await store.read(alias)).values.get(alias, b"")
+    active = value.decode("utf-8", "replace").strip().strip("/") or prefix
     for key in keys:
-        if stem and key != stem and not key.startswith(stem + "/"):
-            click.echo(f"Warning: `{key}` is outside the proxy's prefix `{stem}`", err=True)
+        if active != prefix and (key == active or key.startswith(f"{active}/")):
+            continue
+        if prefix and key != prefix and not key.startswith(f"{prefix}/"):
+            click.echo(f"Warning: `{key}` is outside the proxy's prefix `{prefix}`", err=True)
+        elif active != prefix and is_dynamic(key[len(prefix) :]):
+            click.echo(f"Warning: `{key}` is not read: `{alias}` names `{active}`", err=True)
 
 
 def text_of(value: bytes) -> str:

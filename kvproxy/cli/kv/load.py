@@ -10,11 +10,14 @@ import click
 from kvproxy.cli.output import fail, output_option, print_json, show_problems
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
-from kvproxy.model.decode import SECTIONS, decode_configuration
+from kvproxy.config.store_plan import Edit, plan_dynamic
+from kvproxy.config.store_writer import Held, Written, clean_up, write
+from kvproxy.config.store_writer import read as read_store
+from kvproxy.model.decode import decode_configuration
+from kvproxy.model.key_options import shown
 from kvproxy.model.keytree import EncodeError, encode_configuration
 from kvproxy.model.problem import Problem
 from kvproxy.model.toml import TomlError, read_toml
-from kvproxy.provider import Transaction
 from kvproxy.rules.errors import RuleError
 from kvproxy.rules.parser import parse_rules
 
@@ -34,7 +37,10 @@ def command(file: Path, replace: bool, dry_run: bool, store: str | None, output:
 
     An entry of the file replaces the entry of the same name as a whole; other entries stay
     unless --replace is given. Static settings in the file are passed over. A file with an error
-    changes nothing.
+    changes nothing. Secrets are not printed.
+
+    What does not fit into one transaction of the store is written to a tree of its own, which the
+    key `alias` below the prefix then names; proxies switch to it at once.
 
     \b
     Examples:
@@ -46,32 +52,41 @@ def command(file: Path, replace: bool, dry_run: bool, store: str | None, output:
         below = encode_configuration(configuration)
     except EncodeError as error:
         fail(f"{file}: {error}")
-    entries = [
-        f"{section}/{name}" for section in SECTIONS for name in getattr(configuration, section)
-    ]
+    wanted = {key: value.encode() for key, value in below.items()}
 
-    async def write(opened: Store, prefix: str) -> tuple[int, dict[str, str], list[str]]:
-        stem = f"{prefix.strip('/')}/".lstrip("/")
-        keys = {stem + key: value for key, value in below.items()}
-        tree = await opened.read(prefix)
-        gone = [key for key in tree.values if _replaced(key[len(stem) :], entries, replace)]
-        deleted = sorted(set(gone) - keys.keys())
+    async def work(opened: Store, prefix: str) -> tuple[Held, Edit, Written]:
+        held = await read_store(opened, prefix)
+        edit, _ = plan_dynamic(held.dynamic, wanted, prune=replace)
         if dry_run:
-            return tree.version, keys, deleted
-        put = {key: value.encode() for key, value in keys.items()}
-        version = await opened.write(Transaction(put=put, delete=tuple(deleted)))
-        return version, keys, deleted
+            return held, edit, Written(held.version)
+        written = await write(opened, held, dynamic=edit)
+        if written.switched_to:
+            await clean_up(opened, await read_store(opened, prefix), unused=False)
+        return held, edit, written
 
-    version, keys, deleted = with_store(store, write, create=not dry_run)
+    held, edit, written = with_store(store, work, create=not dry_run)
+    stem = f"{held.active}/".lstrip("/")
+    put = {stem + key: shown(key, value) for key, value in sorted(edit.put.items())}
+    deleted = [stem + key for key in edit.delete]
     if output == "json":
-        print_json({"revision": version, "written": not dry_run, "put": keys, "deleted": deleted})
+        print_json(
+            {
+                "revision": written.version,
+                "written": not dry_run,
+                "put": put,
+                "deleted": deleted,
+                "switchedTo": written.switched_to or None,
+            }
+        )
     elif dry_run:
         for key in deleted:
             click.echo(f"del {key}")
-        for key, value in keys.items():
+        for key, value in put.items():
             click.echo(f"put {key} = {value}")
     else:
-        click.echo(f"revision {version}: {len(keys)} keys written, {len(deleted)} deleted")
+        click.echo(f"revision {written.version}: {len(put)} keys written, {len(deleted)} deleted")
+        if written.switched_to:
+            click.echo(f"the alias names {written.switched_to}")
 
 
 def read(file: Path) -> Configuration:
@@ -100,13 +115,3 @@ def read(file: Path) -> Configuration:
     if any(problem.fatal for problem in found):
         fail(f"{file}: nothing was written")
     return configuration
-
-
-def _replaced(key: str, entries: list[str], replace: bool) -> bool:
-    """Whether a key (below the prefix) belongs to something that an import replaces."""
-    section, _, rest = key.partition("/")
-    section = section.lower()
-    if section not in SECTIONS:
-        return False
-    name = rest.partition("/")[0]
-    return replace or f"{section}/{name}" in entries

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvproxy.cli.kv.keys import clean_key, warn_outside
+from kvproxy.cli.kv.keys import clean_key, warn_unread
 from kvproxy.cli.output import output_option, print_json
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
@@ -58,7 +58,7 @@ def command(
 
     async def write(opened: Store, prefix: str) -> int:
         revision = await opened.write(Transaction(put=values, expect=expect))
-        warn_outside(values, prefix)
+        await warn_unread(opened, values, prefix)
         return revision
 
     revision = with_store(store, write, create=True)

@@ -212,6 +212,45 @@ def test_a_file_with_an_error_changes_nothing(
     assert not store.path.exists()
 
 
+def test_import_goes_where_the_alias_leads_and_export_comes_from_there(
+    store: StoreFile, tmp_path: Path
+) -> None:
+    store.done("put", "kvproxy/alias", "/two/", "two/frontends/web/priority", "7")
+    file = tmp_path / "routes.toml"
+    file.write_text(ROUTES)
+    assert store.done("import", str(file)) == "revision 2: 5 keys written, 1 deleted\n"
+    assert "two/frontends/web/backend" in store.done("ls", "two").splitlines()
+    assert store.done("ls") == "kvproxy/alias\n"
+    assert "[frontends.web]" in store.done("export")
+
+
+def test_import_of_the_same_again_writes_nothing(store: StoreFile, tmp_path: Path) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text(ROUTES)
+    store.done("import", str(file))
+    assert store.done("import", str(file)) == "revision 1: 0 keys written, 0 deleted\n"
+
+
+def test_import_prints_no_secret(store: StoreFile, tmp_path: Path) -> None:
+    file = tmp_path / "routes.toml"
+    store.done("put", "kvproxy/a", "1")
+    file.write_text(ROUTES.replace('"web"\n', '"web"\nbasicAuth = ["test:$apr1$H6uskkkW$Ig"]\n'))
+    for flags in (["--dry-run"], ["--dry-run", "-o", "json"], ["-o", "json"]):
+        output = store.kv("import", str(file), *flags).output
+        assert "***" in output
+        assert "H6uskkkW" not in output
+    assert store.done("get", "kvproxy/frontends/web/basicauth/0") == "test:$apr1$H6uskkkW$Ig\n"
+
+
+def test_a_key_that_the_alias_hides_is_written_with_a_warning(store: StoreFile) -> None:
+    store.done("put", "kvproxy/alias", "two")
+    result = store.kv("put", "kvproxy/frontends/web/backend", "blue", "kvproxy/loglevel", "DEBUG")
+    assert result.stderr == (
+        "Warning: `kvproxy/frontends/web/backend` is not read: `kvproxy/alias` names `two`\n"
+    )
+    assert store.kv("put", "two/frontends/web/backend", "blue").stderr == ""
+
+
 def test_an_unknown_option_in_a_file_is_a_warning(store: StoreFile, tmp_path: Path) -> None:
     file = tmp_path / "routes.toml"
     file.write_text(ROUTES.replace("weight", "wieght"))

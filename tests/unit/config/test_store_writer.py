@@ -76,7 +76,7 @@ async def say(
 ) -> str:
     """Make the store hold just these keys; returns where the alias was switched to."""
     held = await read(store, "p")
-    static_edit = dynamic_edit = NOTHING
+    static_edit, dynamic_edit = None, NOTHING
     if static is not None:
         static_edit = edit(held.static, static, held.static.keys() - static.keys())
     if dynamic is not None:
@@ -246,6 +246,14 @@ async def test_a_mark_of_another_run_stops_the_next_until_it_is_taken_over(
     await say(store, static_keys(2), take_over=True)
     held = await holds(store)
     assert (held.static, held.mark) == (static_keys(2), None)
+
+
+async def test_who_writes_routes_alone_does_not_care_for_the_mark(store: SmallStore) -> None:
+    await store.of_another(p__storeconfig=b"host, process 1")
+    await say(store, dynamic=routes(3))
+    await say(store, dynamic=routes(300))
+    held = await holds(store)
+    assert (held.dynamic, held.mark) == (routes(300), b"host, process 1")
 
 
 async def test_a_run_that_was_taken_over_writes_no_more(store: SmallStore) -> None:
