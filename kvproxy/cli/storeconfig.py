@@ -18,7 +18,7 @@ from kvproxy.cli.settings import SettingsCommand, errors_end_the_command, local_
 from kvproxy.cli.stores import find_place, store_option, with_place
 from kvproxy.config.settings import SettingsError, stated_by
 from kvproxy.config.static_encoding import encode_static
-from kvproxy.config.static_keys import StaticKeys
+from kvproxy.config.static_keys import StaticKeys, connection_options
 from kvproxy.config.store_plan import Edit, plan_dynamic, plan_static
 from kvproxy.config.store_writer import NOTHING, Held, Written, clean_up, empty, write
 from kvproxy.config.store_writer import read as read_store
@@ -210,8 +210,10 @@ def _verify(place: StorePlace, wanted: Wanted, found: Held) -> None:
         show_problems(error.problems)
         fail("the static settings in the store cannot be used")
     keys = _encoded(encode_static(said, place.store))
+    # How the store is reached is written, as Traefik 1.7 does, but never read from itself.
+    own = {f"{place.store}/{name}" for name in connection_options(place.store)}
     wrong = sorted(
-        key for key in {*keys, *wanted.static} if keys.get(key) != wanted.static.get(key)
+        key for key in {*keys, *wanted.static} - own if keys.get(key) != wanted.static.get(key)
     )
     if wrong:
         fail(f"the store does not mean what was written: {', '.join(wrong)}")
