@@ -7,6 +7,7 @@ nodes that were touched. `providers.zookeeper_mirror` says why what is read is n
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from kvproxy.model.static_providers import ZookeeperProvider
     from kvproxy.provider import Transaction
 
+_GATHER_SECONDS = 0.001
+"""How long after the first sign of a change a watch begins to read."""
 _KEPT_MIRRORS = 4
 """So many prefixes that were read or watched are kept up to date for the next watch."""
 
@@ -105,11 +108,10 @@ class ZookeeperStore:
                 if changes:
                     yield Changes(mirror.version, changes)
                 await mirror.wait()
-                if self._closed:
-                    return
-                if not mirror.is_armed:
-                    raise self._session.error("the connection was lost")
-                await mirror.settle()
+                # The nodes of one transaction are named one by one, within a moment.
+                await asyncio.sleep(_GATHER_SECONDS)
+                if not self._closed:
+                    await mirror.settle()
         finally:
             self._watched.discard(mirror)
             self._rest(prefix, mirror)
@@ -133,9 +135,13 @@ class ZookeeperStore:
         self._session.submit(Sync("/"))
         reads = self._session.submit(MultiRead((root, False) for root in roots))
         reply = await self._session.answer(reads)
-        for read in reply.value:
-            if read.error == NO_AUTH and self._watched:
-                raise self._session.error(f"no permission to read the node `{read.path}`")
+        closed = {read.path for read in reply.value if read.error == NO_AUTH}
+        for mirror in self._watched:
+            if mirror.root in closed:
+                reason = f"no permission to read the node `{mirror.root}`"
+                # Changes that happen meanwhile are told to nobody who may not read.
+                mirror.lost(reason)
+                raise self._session.error(reason)
         return reply.zxid
 
     async def announce(self, key: str, value: bytes) -> None:

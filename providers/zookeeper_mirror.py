@@ -56,17 +56,13 @@ class Mirror:
         self.newest = 0
         self._session = session
         self._armed = False
+        self._reason = ""
         self._nodes: dict[str, _Node] = {}
         self._existed: dict[str, bool] = {}
         """Keys that changed since something was given, and whether they were there before."""
         self._dirty: dict[str, bool] = {}
         """Nodes to be read, and whether with their children."""
         self._woken = asyncio.Event()
-
-    @property
-    def is_armed(self) -> bool:
-        """Whether the watch is set on a connection that lives."""
-        return self._armed
 
     def touched(self, path: str) -> None:
         """Take note of a change; called by the session."""
@@ -75,15 +71,17 @@ class Mirror:
         self._dirty.setdefault(path, False)
         if len(self._dirty) > _MAXIMUM_TOUCHED:
             self.release()
+            self._reason = "too many changes to keep up with"
             self._dirty.clear()
         parent = parent_of(path)
         if path != self.root and parent in self._nodes and self._nodes[parent].ambiguous:
             self._dirty.setdefault(parent, False)
         self._woken.set()
 
-    def lost(self) -> None:
-        """Take note that the connection is gone; called by the session."""
+    def lost(self, reason: str) -> None:
+        """Take note that no more changes will be told; called by the session."""
         self._armed = False
+        self._reason = reason
         self._woken.set()
 
     def wake(self) -> None:
@@ -91,9 +89,10 @@ class Mirror:
         self._woken.set()
 
     async def wait(self) -> None:
-        """Wait until there is something to settle, or the connection is lost."""
+        """Wait until there is something to settle; raises `StoreError` when nothing more comes."""
         await self._woken.wait()
         self._woken.clear()
+        self._check_armed()
 
     async def settle(self, *, everything: bool = False) -> None:
         """Make ``values`` what the store holds; raises `StoreError`.
@@ -110,8 +109,7 @@ class Mirror:
             self._session.submit(Sync("/"))
         while self._dirty and self._armed:
             await self._read()
-        if not self._armed:
-            raise self._session.error("the connection was lost")
+        self._check_armed()
 
     def tree(self) -> Tree:
         """Return all keys; what changed up to now has been given."""
@@ -140,7 +138,12 @@ class Mirror:
     def release(self) -> None:
         """Watch no longer."""
         self._armed = False
+        self._reason = "closed"
         self._session.unwatch(self.root, self)
+
+    def _check_armed(self) -> None:
+        if not self._armed:
+            raise self._session.error(self._reason)
 
     async def _read(self) -> None:
         """Read the nodes that are to be read now."""

@@ -67,8 +67,8 @@ class Watcher(Protocol):
     def touched(self, path: str) -> None:
         """A node was created, changed or deleted."""
 
-    def lost(self) -> None:
-        """The connection is gone, and with it the watch."""
+    def lost(self, reason: str) -> None:
+        """Nothing more will be told; ``reason`` says why."""
 
 
 class Session:
@@ -284,7 +284,7 @@ class Session:
     def _tell_lost(self) -> None:
         watchers, self._watchers = self._watchers, {}
         for watcher in {each for those in watchers.values() for each in those}:
-            watcher.lost()
+            watcher.lost("the connection was lost")
 
 
 _STATE = object()

@@ -45,7 +45,7 @@ class ZookeeperServer(StoreServer):
             "tickTime": 2000,
             "maxClientCnxns": 0,
             "admin.enableServer": "false",
-            "4lw.commands.whitelist": "ruok,srvr,wchc,mntr",
+            "4lw.commands.whitelist": "ruok,srvr,mntr,cons",
         }
         if tls:
             settings |= self._security()
