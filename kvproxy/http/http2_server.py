@@ -1,0 +1,329 @@
+"""The server's end of an HTTP/2 connection: takes requests of a client (RFC 9113), sans-IO."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+
+from kvproxy.http.flags import HTTP2, KEEP_ALIVE
+from kvproxy.http.frames import (
+    DEFAULT_WINDOW,
+    ENABLE_CONNECT_PROTOCOL,
+    END_STREAM,
+    FRAME_SIZE_ERROR,
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_HEADER_LIST_SIZE,
+    MAX_WINDOW,
+    NO_ERROR,
+    NO_RFC7540_PRIORITIES,
+    PREFACE,
+    PRIORITY_UPDATE,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    goaway,
+    ping,
+    rst_stream,
+    settings,
+    window_update,
+)
+from kvproxy.http.head import values
+from kvproxy.http.http2 import CONNECTION_WINDOW, Limits, Owner, ViolationError
+from kvproxy.http.http2_reading import DEPENDS_ON_ITSELF, ReadingConnection
+from kvproxy.http.http2_stream import STREAM_WINDOW, Stream
+from kvproxy.http.priority import UNSPECIFIED, Priority, parse_priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MEMORY_REQUESTS: Final = 64
+"""How many finished requests are remembered by the bytes of their header block."""
+
+MEMORY_BLOCK_BYTES: Final = 1024
+"""The largest block that is remembered."""
+
+MAX_GAPS: Final = 64
+"""Ranges of streams passed over by the client that are told from closed ones."""
+
+_DRAINING_PING: Final = b"draining"
+
+
+class Request:
+    """A request head: what `kvproxy.http.blocks.BlockDecoder.request` says of it.
+
+    ``status``: what it must be answered with when it is refused, else 0. ``prepared`` belongs to
+    whoever serves it: equal requests of a connection may share one object.
+    """
+
+    __slots__ = (
+        "cut",
+        "flags",
+        "head",
+        "host",
+        "length",
+        "prepared",
+        "priority",
+        "status",
+        "target",
+    )
+
+    def __init__(
+        self,
+        head: bytes,
+        host: bytes,
+        target: bytes,
+        flags: int,
+        length: int,
+        cut: bytes,
+        status: int = 0,
+    ) -> None:
+        """Keep the facts; the priority is read from the head."""
+        self.head = head
+        self.host = host
+        self.target = target
+        self.flags = flags
+        self.length = length
+        self.cut = cut
+        self.status = status
+        self.prepared: object = None
+        self.priority = UNSPECIFIED
+        if b"\r\nPriority: " in head:
+            self.priority = parse_priority(b",".join(values(head, b"priority")))
+
+
+class ServerOwner(Owner, Protocol):
+    """Who serves the requests of a connection."""
+
+    def make_stream(
+        self, connection: ServerConnection, number: int, request: Request
+    ) -> ServerStream:
+        """Return the stream of a new request; its `start` is called next."""
+
+
+class ServerStream(Stream):
+    """The stream of one request."""
+
+    __slots__ = ("_priority", "request")
+
+    def __init__(self, connection: ServerConnection, number: int, request: Request) -> None:
+        """``request``: what is asked for."""
+        super().__init__(connection, number)
+        self.request = request
+        self.expected = request.length
+        self._priority: Priority | None = None
+
+    def start(self, ended: bool) -> None:
+        """Begin to serve the request; ``ended``: it has no body."""
+
+    @property
+    def priority(self) -> Priority:
+        """What the client wishes: in the request, or later."""
+        return self._priority or self.request.priority
+
+    def set_priority(self, priority: Priority) -> None:
+        """Change what the client wishes (RFC 9218, section 7)."""
+        outbox = self.outbox
+        self._priority = priority
+        if outbox is not None:
+            schedule = self.connection.schedule
+            waiting = schedule.discard(self, outbox.priority)
+            outbox.priority = priority
+            if waiting:
+                schedule.add(self, priority)
+
+
+class ServerConnection(ReadingConnection):
+    """Takes the requests of one client.
+
+    The client's preface is part of what is received. `greet` is to be called first.
+    """
+
+    def __init__(
+        self,
+        owner: ServerOwner,
+        limits: Limits | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """``owner``: serves the requests and moves the bytes."""
+        super().__init__(owner, limits or Limits(), clock)
+        self._make_stream = owner.make_stream
+        self._memory: tuple[dict[bytes, Request], dict[bytes, Request]] = ({}, {})
+        self._gaps: list[tuple[int, int]] = []
+        self._wishes: dict[int, Priority] = {}
+        self._preface = PREFACE
+        # The last stream whose request is still served, once the client was told.
+        self._final_stream = MAX_WINDOW
+        self.draining = False
+
+    def greet(self) -> None:
+        """Say our settings."""
+        self.write(
+            settings(
+                {
+                    MAX_CONCURRENT_STREAMS: self.limits.streams,
+                    INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                    MAX_HEADER_LIST_SIZE: self.limits.header_bytes,
+                    ENABLE_CONNECT_PROTOCOL: 1,
+                    NO_RFC7540_PRIORITIES: 1,
+                }
+            )
+            + window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
+        )
+
+    def receive(self, data: bytes) -> None:
+        """Act on bytes of the client."""
+        if self._preface:
+            size = min(len(self._preface), len(data))
+            if data[:size] != self._preface[:size]:
+                self.fail(PROTOCOL_ERROR, "no preface of HTTP/2")
+                return
+            self._preface = self._preface[size:]
+            data = data[size:]
+        super().receive(data)
+
+    def drain(self) -> None:
+        """Announce that no further request will be served (RFC 9113, section 6.8).
+
+        The first GOAWAY names no stream, because requests may be on their way; when the client has
+        answered the PING behind it, or `finish` is called, the second one names the last.
+        """
+        if not self.draining and not self.closed:
+            self.draining = True
+            self.write(goaway(MAX_WINDOW, NO_ERROR) + ping(_DRAINING_PING))
+
+    def finish(self) -> None:
+        """Serve the requests that are there, and no more."""
+        if self._final_stream == MAX_WINDOW and not self.closed:
+            self.draining = True
+            self._final_stream = self.last_stream
+            self.write(goaway(self.last_stream, NO_ERROR))
+            self._look_whether_done()
+
+    def forget_requests(self) -> None:
+        """Free the memory of requests: nothing has come for a while."""
+        for memory in self._memory:
+            memory.clear()
+
+    def forget(self, stream: Stream) -> None:
+        """Remove a stream."""
+        super().forget(stream)
+        self._look_whether_done()
+
+    def sent_all(self, stream: Stream) -> None:
+        """Take note that an answer is complete."""
+        self._frames.earn()
+        self._reset_allowance.earn()
+        if stream.receiving:
+            # RFC 9113, section 8.1: the rest of the request is not wanted.
+            stream.reset(NO_ERROR)
+        else:
+            self.forget(stream)
+
+    def _look_whether_done(self) -> None:
+        if self._final_stream != MAX_WINDOW and not self.streams and not self.closed:
+            self.closed = True
+            self._owner.connection_done()
+
+    def _ping_answered(self, payload: bytes) -> None:
+        if payload == _DRAINING_PING and self.draining:
+            self.finish()
+
+    def _is_idle(self, number: int) -> bool:
+        return (
+            number > self.last_stream
+            or number % 2 == 0
+            or any(start <= number < end for start, end in self._gaps)
+        )
+
+    def _block_received(self, number: int, block: bytes, flags: int) -> None:
+        if number <= self.last_stream or not number & 1:
+            self._later_block_received(number, block, flags)
+            return
+        ended = flags & END_STREAM
+        request = self._memory[ended].get(block)
+        if request is None:
+            request = self._decode_request(block, bool(ended))
+        self._open(number)
+        if request is None or flags & DEPENDS_ON_ITSELF:
+            self._refuse(number, PROTOCOL_ERROR)
+            return
+        if number > self._final_stream:
+            self.remember_reset(number)
+            return
+        streams = self.streams
+        if len(streams) >= self.limits.streams:
+            self._refuse(number, REFUSED_STREAM)
+            return
+        stream = self._make_stream(self, number, request)
+        streams[number] = stream
+        if ended:
+            stream.receiving = False
+        if self._wishes and number in self._wishes:
+            stream.set_priority(self._wishes.pop(number))
+        stream.start(bool(ended))
+
+    def _open(self, number: int) -> None:
+        """Take note that a stream was opened, and which were passed over."""
+        last = self.last_stream
+        if number > last + 2 and len(self._gaps) < MAX_GAPS:
+            self._gaps.append((last + 1, number))
+        self.last_stream = number
+
+    def _refuse(self, number: int, code: int) -> None:
+        self.remember_reset(number)
+        self.write(rst_stream(number, code))
+        self.charge_reset()
+
+    def _decode_request(self, block: bytes, ended: bool) -> Request | None:
+        """Make a request of a block, None when it is malformed."""
+        decoder, limits = self._decoder, self.limits
+        before = decoder.changes
+        answer = decoder.request(block, limits.header_bytes, limits.header_count, ended)
+        changed = decoder.changes != before
+        if changed:
+            self.forget_requests()
+        if isinstance(answer, int):
+            self._check_decoded(answer)
+            if answer == PROTOCOL_ERROR:
+                return None
+            return Request(b"", b"", b"", KEEP_ALIVE | HTTP2, -1, b"", status=answer)
+        request = Request(*answer)
+        if not changed and len(block) <= MEMORY_BLOCK_BYTES:
+            memory = self._memory[ended]
+            if len(memory) >= MEMORY_REQUESTS:
+                memory.clear()
+            memory[block] = request
+        return request
+
+    def _later_block_received(self, number: int, block: bytes, flags: int) -> None:
+        """Act on a block that opens no stream: trailers, or what must not be."""
+        stream = self.streams.get(number)
+        if stream is not None:
+            self._trailers_received(stream, block, flags)
+            return
+        self._decode_trailers(block)
+        self._unexpected(number, None, "HEADERS")
+
+    def _decode_trailers(self, block: bytes) -> bytes | int:
+        before = self._decoder.changes
+        lines = super()._decode_trailers(block)
+        if self._decoder.changes != before:
+            self.forget_requests()
+        return lines
+
+    def _priority_update_received(self, flags: int, number: int, payload: bytes) -> None:
+        super()._priority_update_received(flags, number, payload)
+        if len(payload) < 4:
+            raise ViolationError(FRAME_SIZE_ERROR, "PRIORITY_UPDATE")
+        prioritised = int.from_bytes(payload[:4], "big") & MAX_WINDOW
+        if prioritised % 2 == 0:
+            raise ViolationError(PROTOCOL_ERROR, "PRIORITY_UPDATE of no request")
+        stream = self.streams.get(prioritised)
+        if stream is not None:
+            cast("ServerStream", stream).set_priority(parse_priority(payload[4:]))
+        elif prioritised > self.last_stream and len(self._wishes) < self.limits.streams:
+            self._wishes[prioritised] = parse_priority(payload[4:])
+
+    _READERS: ClassVar[dict[int, Callable[[Any, int, int, bytes], None]]] = {
+        **ReadingConnection._READERS,
+        PRIORITY_UPDATE: _priority_update_received,
+    }
