@@ -113,6 +113,8 @@ class ProviderEntries:
         self._kept: dict[str, BackendEntry] = {}
         # Backend name to the frontends whose candidate or served version names it.
         self._users: dict[str, set[str]] = {}
+        # Backend name to the frontends whose candidate asks it for error pages.
+        self._page_users: dict[str, set[str]] = {}
         self._refused_since: dict[tuple[Section, str], float] = {}
 
     def restore(self, good: GoodProvider) -> Served:
@@ -135,7 +137,7 @@ class ProviderEntries:
         self._usable = self.backends.copy()
         self._candidates = self.frontends.copy()
         for entry in self.frontends.values():
-            self._users.setdefault(entry.frontend.backend, set()).add(entry.name)
+            self._link(entry)
         # What was said of them is not known: only what was made of it.
         self.certificates = {
             entry.name: entry
@@ -221,7 +223,7 @@ class ProviderEntries:
         self._judge_backends(difference, now)
         for name, before in availability.items():
             if self._availability(name) != before:
-                affected |= self._users.get(name, set())
+                affected |= self._users.get(name, set()) | self._page_users.get(name, set())
         frontends = self._judge_frontends(difference, affected, now)
         certificates = self._judge_certificates(difference, now)
         return Served(frontends, self._serve_backends(touched, affected), certificates)
@@ -325,7 +327,7 @@ class ProviderEntries:
                 after = self._choose(name, before, now)
             for entry in (self._candidates.get(name), after):
                 if entry is not None:
-                    self._users.setdefault(entry.frontend.backend, set()).add(name)
+                    self._link(entry)
             if after is before:
                 continue
             served[name] = after
@@ -369,6 +371,7 @@ class ProviderEntries:
             why = self._availability(backend)
             if not why:
                 self.problems.replace(("reference", name), (), now)
+                self.problems.replace(("pages", name), self._missing_pages(candidate), now)
                 self._refused_since.pop(("frontends", name), None)
                 return candidate
             missing = (self._missing_backend(name, backend, why),)
@@ -386,18 +389,45 @@ class ProviderEntries:
             entry=("frontends", name),
         )
 
+    def _missing_pages(self, entry: FrontendEntry) -> tuple[Problem, ...]:
+        """Warn of error pages whose backend is not there: the answers pass as they are."""
+        return tuple(
+            Problem(
+                message=f"the backend `{page.backend}` does not exist: the page is not used",
+                path=f"frontends.{entry.name}.errors.{name}.backend",
+                expected="a backend of the same provider",
+                nearest=nearest_name(page.backend, self._usable)
+                if len(self._usable) <= 1000
+                else "",
+                fatal=False,
+            )
+            for name, page in entry.frontend.errors.items()
+            if page.backend not in self._usable
+        )
+
     def _forget_frontend(self, name: str, now: float) -> None:
-        for owner in ("attach", "frontends", "reference"):
+        for owner in ("attach", "frontends", "reference", "pages"):
             self.problems.replace((owner, name), (), now)
         self._refused_since.pop(("frontends", name), None)
         self._closed.discard(name)
 
+    def _link(self, entry: FrontendEntry) -> None:
+        for names, backend in self._named_by(entry):
+            names.setdefault(backend, set()).add(entry.name)
+
     def _unlink(self, entry: FrontendEntry) -> None:
-        users = self._users.get(entry.frontend.backend)
-        if users is not None:
-            users.discard(entry.name)
-            if not users:
-                del self._users[entry.frontend.backend]
+        for names, backend in self._named_by(entry):
+            users = names.get(backend)
+            if users is not None:
+                users.discard(entry.name)
+                if not users:
+                    del names[backend]
+
+    def _named_by(self, entry: FrontendEntry) -> Iterator[tuple[dict[str, set[str]], str]]:
+        """Yield the backends that an entry names, each with the map that notes who does."""
+        yield self._users, entry.frontend.backend
+        for page in entry.frontend.errors.values():
+            yield self._page_users, page.backend
 
     def _serve_backends(
         self, touched: Iterable[str], affected: Iterable[str]

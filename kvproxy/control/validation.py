@@ -16,6 +16,7 @@ from kvproxy.control.backend_validation import backend_problems, rate_limit_prob
 from kvproxy.control.certificates import CertificateError, load_pair
 from kvproxy.control.server_url import server_url_problems
 from kvproxy.middleware.build import Builder, no_fetches
+from kvproxy.middleware.error_pages import StatusRanges
 from kvproxy.middleware.header_values import has_no_effect
 from kvproxy.model.activity import inactive_options
 from kvproxy.model.digest import encode_content, encoded_digest
@@ -135,6 +136,7 @@ class Validator:
             *_inactive_problems(inactive, path),
             *_option_problems(errors, path),
             *_header_problems(frontend, path),
+            *_page_problems(frontend, path),
         ]
         wrong = [*(option.option for option in inactive), *(error.path for error in errors)]
         closes = any(option.partition(".")[0] in _ACCESS_CONTROL for option in wrong)
@@ -277,6 +279,25 @@ def _header_problems(frontend: Frontend, path: str) -> Iterable[Problem]:
                     path=f"{path}.headers.{option}.{name}",
                     fatal=False,
                 )
+
+
+def _page_problems(frontend: Frontend, path: str) -> Iterable[Problem]:
+    for name, page in frontend.errors.items():
+        try:
+            StatusRanges(page.status)
+        except ValueError as error:
+            yield Problem(
+                message=str(error),
+                path=f"{path}.errors.{name}.status",
+                expected="statuses such as `404` or ranges such as `500-599`",
+            )
+        if page.backend == frontend.backend:
+            yield Problem(
+                message="is the backend of the frontend itself: the page is not used",
+                path=f"{path}.errors.{name}.backend",
+                expected="another backend of the same provider",
+                fatal=False,
+            )
 
 
 def _digest(

@@ -91,6 +91,11 @@ class ChunkedReader:
         self._trailer_bytes = 0
         self.finished = False
 
+    @property
+    def trailers(self) -> bytes:
+        """The lines of the trailers that may pass, once the body has ended."""
+        return b"".join(self._trailers)
+
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Read `data`; the bytes to pass on now, and those that lie behind the body.
 

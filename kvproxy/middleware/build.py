@@ -15,6 +15,7 @@ import msgspec
 
 from kvproxy.middleware.basic_auth import BasicAuth
 from kvproxy.middleware.client_certificate import PassClientCertificate
+from kvproxy.middleware.compress import Compress
 from kvproxy.middleware.digest_auth import DigestAuth
 from kvproxy.middleware.fetching import FetchError
 from kvproxy.middleware.forward_auth import ForwardAuth
@@ -99,6 +100,7 @@ class Builder:
         return (
             self._redirect(options.redirect),
             self._auth(options.auth),
+            self._compress(options.compress),
             self._white_list(options.white_list, deprecated, "whiteListSourceRange"),
         )
 
@@ -121,6 +123,10 @@ class Builder:
             with _naming(path):
                 made = self._made[key] = kind(*arguments, **named)
         yield made
+
+    def _compress(self, wanted: bool) -> Made:
+        if wanted:
+            yield from self._get(Compress, "compress", wanted)
 
     def _white_list(
         self, section: WhiteList | None, deprecated: tuple[str, ...], deprecated_path: str

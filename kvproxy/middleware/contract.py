@@ -55,13 +55,15 @@ class Request:
     them. ``headers``: values by lower-case name as received, without ``Host`` and without the
     forwarded headers of a client that is not believed; change them with `set` and `remove` only.
     ``head``: the outgoing head, to which the forwarded headers and ``Host`` are still to be added.
-    ``forwarded``: names of the forwarded headers that a middleware has set.
+    ``forwarded``: names of the forwarded headers that a middleware has set. ``filter``: what a
+    middleware has set to change the body of the answer.
     """
 
     __slots__ = (
         "_headers",
         "_read_headers",
         "client",
+        "filter",
         "forwarded",
         "head",
         "host",
@@ -97,6 +99,7 @@ class Request:
         self._headers: dict[bytes, list[bytes]] | None = None
         self.head = head
         self.forwarded: tuple[bytes, ...] = ()
+        self.filter: AnswerFilter | None = None
 
     @property
     def headers(self) -> dict[bytes, list[bytes]]:
@@ -132,6 +135,38 @@ class Request:
         for alias in [each for each in self.headers if each.replace(b"_", b"-") == name]:
             del self.headers[alias]
             self.head = without(self.head, alias)
+
+
+class BodyFilter(Protocol):
+    """Changes one body on its way to the client."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be passed on after ``data``."""
+        ...
+
+    def finish(self) -> bytes:
+        """Return what is passed on at the end."""
+        ...
+
+
+class AnswerFilter:
+    """Changes whole answers: also those of the proxy's own, made after it was set."""
+
+    __slots__ = ()
+
+    def of_answer(self, request: Request, answer: Answer) -> Answer:
+        """Return an answer of the proxy's own, changed or not."""
+        raise NotImplementedError
+
+    def of_head(
+        self, request: Request, head: bytes, status: int, length: int | None
+    ) -> tuple[bytes, BodyFilter | None]:
+        """Return the head of a server's answer, changed or not, and what its body passes through.
+
+        ``length``: of the body, None when nobody knows. The lines that frame the body are not its
+        business.
+        """
+        raise NotImplementedError
 
 
 class Middleware:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kvproxy.middleware.contract import Request
     from kvproxy.proxy.balancer import Balancer
+    from kvproxy.proxy.error_page import PageWay
     from kvproxy.proxy.server import Server
     from kvproxy.proxy.stages import Stages
     from kvproxy.rules.modifiers import Modifiers
@@ -50,6 +51,7 @@ class Chain:
         "modifies",
         "name",
         "next_server",
+        "pages",
         "pass_host",
         "priority",
         "single",
@@ -71,10 +73,12 @@ class Chain:
         limits: Stages = NO_STAGES,
         choose: Choose | None = None,
         answered: Answered | None = None,
+        pages: tuple[PageWay, ...] = (),
     ) -> None:
         """``priority``: of the frontend; ``attempts``: servers asked at most; ``counters``: the
         backend's cells of this worker; ``stages``: middlewares that a request meets once;
-        ``limits``: those that it meets in each attempt."""
+        ``limits``: those that it meets in each attempt; ``pages``: the first that fits is sent in
+        the place of an answer."""
         self.name = name
         self.balancer = balancer
         self.modifiers = modifiers
@@ -83,7 +87,8 @@ class Chain:
         self.limits = limits
         self.choose = choose
         self.answered = answered
-        self.staged = bool(stages or limits or choose or answered)
+        self.pages = pages
+        self.staged = bool(stages or limits or choose or answered or pages)
         self.direct = not self.modifies and not self.staged
         self.pass_host = pass_host
         self.priority = priority

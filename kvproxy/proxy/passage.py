@@ -5,8 +5,9 @@ Only requests that meet a middleware have a passage; all others go from client t
 server's connection, so neither of them knows that anything stands between.
 
 The way: stages of the entry point, route, stages of the frontend, then the attempts to get an
-answer (`kvproxy.proxy.attempts`). An answer goes back through the stages; at the end, whatever it
-was, everything that let the request pass is told.
+answer (`kvproxy.proxy.attempts`). An answer goes back through the stages, or a page is fetched in
+its place (`kvproxy.proxy.error_page`); at the end, whatever it was, everything that let the request
+pass is told.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import Answer, text_answer
-from kvproxy.http.scan import FORWARDED, SPLIT
+from kvproxy.http.scan import CHUNKED_BODY, FORWARDED, HTTP10, SPLIT
 from kvproxy.middleware.contract import Request
 from kvproxy.proxy.attempts import CLIENT_LEFT, Attempts
 from kvproxy.proxy.decision import route, with_uri
 from kvproxy.proxy.dial import BODY_LIMIT
+from kvproxy.proxy.error_page import PageRequest
+from kvproxy.proxy.filtered_body import FilteredBody, chunked_head, content_length
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,12 +77,14 @@ class Passage:
 
     __slots__ = (
         "_asked",
+        "_body",
         "_chain",
         "_ended",
         "_entered",
         "_held",
         "_held_bytes",
         "_listener",
+        "_paged",
         "_peer",
         "_position",
         "_reading_paused",
@@ -107,11 +112,13 @@ class Passage:
             head=asked.outgoing,
             original_uri=asked.original_uri,
         )
+        self._body: FilteredBody | None = None
         self._chain: Chain | None = None
         self._ended = False
         self._entered: list[tuple[Finish, float]] = []
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._paged = False
         self._position = 0
         self._reading_paused = False
         self._stages: Stages = listener.stages
@@ -181,19 +188,19 @@ class Passage:
     def _forward(self) -> None:
         request = self._request
         assert self._chain is not None
-        asked = self._asked
-        if asked.flags & FORWARDED or request.forwarded:
-            lines = self._peer.lines(request.host, request.headers)
-        else:
-            lines = self._peer.plain_lines(request.host)
-        attempts = Attempts(
-            self, self._listener, self._chain, request, request.head + lines + asked.added
-        )
+        head = request.head + self._forwarded_lines() + self._asked.added
+        attempts = Attempts(self, self._listener, self._chain, request, head)
         self._upstream = attempts
         if self._reading_paused:
             attempts.pause_reading()
         held, self._held = self._held, []
         attempts.start(held)
+
+    def _forwarded_lines(self) -> bytes:
+        request = self._request
+        if self._asked.flags & FORWARDED or request.forwarded:
+            return self._peer.lines(request.host, request.headers)
+        return self._peer.plain_lines(request.host)
 
     # What the exchange asks of its upstream.
 
@@ -305,11 +312,16 @@ class Passage:
         """Take an answer back through the stages."""
         exchange, chain = self.exchange, self._chain
         assert chain is not None
+        if not self._paged:
+            if self._fetch_page(status, text_answer(status)):
+                return
+            for change in chain.stages.changes:
+                head = change(self._request, head, status)
         self._status = status
-        for change in chain.stages.changes:
-            head = change(self._request, head, status)
         for change in self._listener.stages.changes:
             head = change(self._request, head, status)
+        if self._request.filter is not None and not self.flags & HTTP10:
+            head, kind, piece = self._filter(head, status, kind, length, piece, ended)
         if ended:
             self._upstream = None
             self._end(status)
@@ -319,6 +331,24 @@ class Passage:
             exchange.response_whole(head + b"\r\n" + piece)
         else:
             exchange.response_started(head + b"\r\n" + piece, status)
+
+    def _filter(
+        self, head: bytes, status: int, kind: int, length: int, piece: bytes, ended: bool
+    ) -> tuple[bytes, int, bytes]:
+        """Let the body pass through what a middleware has set; returns head, kind and piece."""
+        framed = not self.decodes
+        known = content_length(kind, length, piece, framed=framed, ended=ended)
+        assert self._request.filter is not None
+        head, changes = self._request.filter.of_head(self._request, head, status, known)
+        if changes is None:
+            return head, kind, piece
+        body = FilteredBody(changes, chunked=framed and kind == CHUNKED_BODY, frames=framed)
+        piece = body.feed(piece)
+        if ended:
+            piece += body.finish()
+        else:
+            self._body = body
+        return chunked_head(head), CHUNKED_BODY, piece
 
     def response_whole(self, data: bytes) -> None:
         """Never called: the flags ask for the split form."""
@@ -330,10 +360,18 @@ class Passage:
 
     def response_data(self, data: bytes) -> None:
         """Pass more of the body on."""
+        if self._body is not None:
+            data = self._body.feed(data)
+            if not data:
+                return
         self.exchange.response_data(data)
 
     def response_ended(self) -> None:
         """Pass on that the answer is complete."""
+        if self._body is not None:
+            rest = self._body.finish()
+            if rest:
+                self.exchange.response_data(rest)
         self._upstream = None
         self._end(self._status)
         self.exchange.response_ended()
@@ -367,22 +405,48 @@ class Passage:
         return head if self.exchange.flags & SPLIT else head + b"\r\n"
 
     def _answer(self, answer: Answer, reason: str = "") -> None:
-        """End with an answer of the proxy's own; ``reason``: what failed, for the log."""
-        self._end(answer.status)
+        """End with an answer of the proxy's own, or a page in its place; ``reason``: what failed,
+        for the log."""
         if reason:
-            self.exchange.response_failed(answer.status, reason)
-        else:
-            self.exchange.answer(answer)
+            self._listener.failure("", answer.status, reason)
+        if self._fetch_page(answer.status, answer):
+            return
+        self._end(answer.status)
+        if self._request.filter is not None:
+            answer = self._request.filter.of_answer(self._request, answer)
+        self.exchange.answer(answer)
+
+    def _fetch_page(self, status: int, instead: Answer) -> bool:
+        """Ask for the page that the frontend has for this status; False: it has none."""
+        chain = self._chain
+        if chain is None or self._paged or self._ended:
+            return False
+        way = next((each for each in chain.pages if each.page.takes(status)), None)
+        if way is None:
+            return False
+        self._paged = True
+        self._leave(status)
+        page = PageRequest(self, status, instead)
+        self._upstream = page
+        page.start(way, self._listener, self._request, self._forwarded_lines())
+        if self._reading_paused:
+            page.pause_reading()
+        return True
 
     def _end(self, status: int) -> None:
         """Tell, once, everything that let the request pass."""
         if self._ended:
             return
         self._ended = True
+        self._leave(status)
+
+    def _leave(self, status: int) -> None:
+        """Give up what was on its way, and tell all stages."""
         self._held = []
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
+        entered, self._entered = self._entered, []
         now = monotonic()
-        for finish, since in reversed(self._entered):
+        for finish, since in reversed(entered):
             finish(self._request, status, now - since)

@@ -19,12 +19,14 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from kvproxy.balance.stickiness import stickiness_of
+from kvproxy.middleware.error_pages import pages_of
 from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.model.health import check_key
 from kvproxy.proxy.backend_options import ChainIdentity, breaker_stages, limits
 from kvproxy.proxy.balancer import Affinity, Balancer, Member
 from kvproxy.proxy.certificates import CertificateStep
 from kvproxy.proxy.chain import COUNTER_CELLS, Chain
+from kvproxy.proxy.error_page import PageWay
 from kvproxy.proxy.health import Health
 from kvproxy.proxy.server import Server
 from kvproxy.proxy.stages import Stages
@@ -32,12 +34,14 @@ from kvproxy.proxy.workshop import Workshop
 from kvproxy.routing.index import IndexedRoute
 from kvproxy.routing.places import scope_of
 from kvproxy.rules.errors import RuleError
+from kvproxy.rules.modifiers import NO_MODIFIERS
 from kvproxy.rules.parser import FrontendRule, parse_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from kvproxy.balance.shared_memory import SharedMemory
+    from kvproxy.middleware.error_pages import Page
     from kvproxy.model.dynamic import Frontend
     from kvproxy.model.messages import (
         Apply,
@@ -195,13 +199,15 @@ class Plan:
         frontend: FrontendEntry,
         rule: FrontendRule,
         backend: BackendPlan,
+        pages: Iterable[tuple[Page, BackendPlan]],
         problems: list[str],
     ) -> Chain:
         """Compile the way of a request through a frontend on one entry point.
 
         Frontends of a provider whose settings are equal share one rotation (specification
-        section 1.6). What cannot be put into effect is added to ``problems``, and closes the way.
-        Raises `ValueError` for options that the supervisor should not have passed on.
+        section 1.6). ``pages``: with their backends. What cannot be put into effect is added to
+        ``problems``, and closes the way. Raises `ValueError` for options that the supervisor should
+        not have passed on.
         """
         settings, options = frontend.frontend, backend.entry.backend
         shared = shared_settings(settings)
@@ -227,6 +233,25 @@ class Plan:
             limits=Stages(limits(settings, options, identity, self._memory)),
             choose=None if affinity is None else affinity.choose,
             answered=balancer.answered if backend.dynamic else None,
+            pages=tuple(
+                [
+                    PageWay(page, self._page_chain(listener.name, frontend.provider, asked))
+                    for page, asked in pages
+                ]
+            ),
+        )
+
+    def _page_chain(self, entry_point: str, provider: str, backend: BackendPlan) -> Chain:
+        """Return the way to the servers of a backend that is asked for error pages."""
+        name = backend.entry.name
+        return Chain(
+            name,
+            self._balancer((entry_point, provider, b"errors " + name.encode()), backend),
+            modifiers=NO_MODIFIERS,
+            pass_host=False,
+            priority=0,
+            attempts=max(1, len(backend.members)),
+            counters=backend.counters,
         )
 
     def _balancer(self, key: tuple[str, str, bytes], backend: BackendPlan) -> Balancer:
@@ -248,6 +273,13 @@ def shared_settings(frontend: Frontend) -> bytes:
     """Return what must be equal for two frontends to share one rotation: all but name, routes,
     entry points."""
     return msgspec.msgpack.encode(msgspec.structs.replace(frontend, routes={}, entry_points=()))
+
+
+def backends_of(entry: FrontendEntry) -> set[EntryKey]:
+    """Return the keys of all backends that a frontend names."""
+    frontend = entry.frontend
+    names = {frontend.backend, *(page.backend for page in frontend.errors.values())}
+    return {(entry.provider, name) for name in names}
 
 
 class _Step:
@@ -304,12 +336,7 @@ class _Step:
             rule = self._rule(key, entry)
             self._note_held_hosts(key)
             self._note_hosts(rule)
-            backend_key = (entry.provider, entry.frontend.backend)
-            backend = self._new_backends.get(backend_key) or (
-                None
-                if backend_key in self._removed_backends
-                else self.plan.backends.get(backend_key)
-            )
+            backend = self._backend(entry, entry.frontend.backend)
             self._new_frontends[key] = FrontendPlan(entry, rule)
             if rule is not None:
                 if backend is None:
@@ -318,8 +345,12 @@ class _Step:
                     )
                 else:
                     try:
+                        pages = self._pages(entry)
                         ways = [
-                            (listener, plan.compile_chain(listener, entry, rule, backend, problems))
+                            (
+                                listener,
+                                plan.compile_chain(listener, entry, rule, backend, pages, problems),
+                            )
                             for listener in plan.entry_points_of(entry.frontend)
                         ]
                     except ValueError as error:
@@ -331,6 +362,25 @@ class _Step:
                         )
             await self._advance(gone, routes)
         self._update(gone, routes)
+
+    def _backend(self, entry: FrontendEntry, name: str) -> BackendPlan | None:
+        """Return a backend that a frontend names, as it will be after this step."""
+        key = (entry.provider, name)
+        fresh = self._new_backends.get(key)
+        if fresh is None and key not in self._removed_backends:
+            return self.plan.backends.get(key)
+        return fresh
+
+    def _pages(self, entry: FrontendEntry) -> list[tuple[Page, BackendPlan]]:
+        """Return the error pages of a frontend whose backends are there."""
+        frontend = entry.frontend
+        if not frontend.errors:
+            return []
+        found = [
+            (page, self._backend(entry, page.backend))
+            for page in pages_of(frontend.errors, frontend.backend)
+        ]
+        return [(page, backend) for page, backend in found if backend is not None]
 
     async def _advance(
         self, gone: set[EntryKey], routes: dict[str, list[IndexedRoute[Chain]]]
@@ -393,8 +443,8 @@ class _Step:
                 removed.append(previous.entry.digest)
             added.append(frontend.entry.digest)
             plan.frontends[key] = frontend
-            user_of = (frontend.entry.provider, frontend.entry.frontend.backend)
-            plan._users.setdefault(user_of, set()).add(key)
+            for backend_key in backends_of(frontend.entry):
+                plan._users.setdefault(backend_key, set()).add(key)
         self._certificates.swap(added, removed)
         plan._digest_sum = add_digests(plan._digest_sum, added, removed)
         plan.digest = digest_text(plan._digest_sum)
@@ -405,12 +455,12 @@ class _Step:
     def _unlink(self, key: EntryKey) -> None:
         held = self.plan.frontends.get(key)
         if held is not None:
-            backend_key = (held.entry.provider, held.entry.frontend.backend)
-            users = self.plan._users.get(backend_key)
-            if users is not None:
-                users.discard(key)
-                if not users:
-                    del self.plan._users[backend_key]
+            for backend_key in backends_of(held.entry):
+                users = self.plan._users.get(backend_key)
+                if users is not None:
+                    users.discard(key)
+                    if not users:
+                        del self.plan._users[backend_key]
 
     def _note_held_hosts(self, key: EntryKey) -> None:
         held = self.plan.frontends.get(key)

@@ -120,7 +120,8 @@ class Case:
     """One row: a set-up, requests in order, and what becomes of each.
 
     ``frontends`` and ``backends`` are as in TOML (entry points are filled in; ``{NAME}`` in a
-    server URL stands for the URL of a scripted server, ``{dead}`` for one that refuses).
+    server URL or an ``address`` stands for the URL of a scripted server, ``{dead}`` for one that
+    refuses).
     ``script``: ``PATH`` or ``NAME:PATH`` to what the server (``echo``, or NAME) does with requests
     for PATH. ``difference``: where and why kvproxy differs from the reference on purpose.
     ``skip``: the feature that the row waits for.
@@ -193,6 +194,17 @@ class Servers:
         name, _, rest = url[1:].partition("}")
         return (self.addresses.get(name) or self[name].url) + rest
 
+    def with_addresses(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options with the URLs of servers in the place of ``{NAME}`` in ``address``."""
+        return {
+            key: self.with_addresses(value)
+            if isinstance(value, dict)
+            else self.resolve(value)
+            if key == "address"
+            else value
+            for key, value in options.items()
+        }
+
     def stop(self) -> None:
         """Stop every server."""
         self._dead.release()
@@ -226,7 +238,8 @@ class CaseTable:
             proxy = ProxyProcess(
                 self._routes(group),
                 entry_points={
-                    self._entry_points[each.identity]: each.entry_point for each in group
+                    self._entry_points[each.identity]: self.servers.with_addresses(each.entry_point)
+                    for each in group
                 },
                 static=case.static,
             )
@@ -251,8 +264,14 @@ class CaseTable:
                 backends[own[name]] = {**backend, "servers": described}
             for name, options in case.frontends.items():
                 wanted = options["backend"]
+                pages = options.get("errors", {})
+                named = {
+                    key: {**page, "backend": own.get(page["backend"], page["backend"])}
+                    for key, page in pages.items()
+                }
                 frontends[f"{case.identity}-{name}"] = {
-                    **options,
+                    **self.servers.with_addresses(options),
+                    **({"errors": named} if named else {}),
                     "backend": own.get(wanted, wanted),
                     "entryPoints": [self._entry_points[case.identity]],
                 }

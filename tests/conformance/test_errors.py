@@ -15,6 +15,7 @@ from kvproxy.proxy.clock import Clock
 from kvproxy.proxy.listener import Listener
 from kvproxy.routing.index import Found, RouteIndex
 from tests.conformance.cases import (
+    NOT_FOUND,
     Answered,
     Ask,
     Case,
@@ -23,11 +24,11 @@ from tests.conformance.cases import (
     frontend,
     parameters,
     text_reply,
-    waits_for,
 )
 from tests.support.backend import Answer, Backend, Greeter, InTurn, UnansweringPort, plain_answer
 from tests.support.certificates import Authority, authority
 from tests.support.http_client import build_request, fetch
+from tests.support.proxy_process import ProxyProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -82,8 +83,42 @@ def retry_row(
     )
 
 
+def page_row(
+    identity: str,
+    statuses: tuple[str, ...],
+    status: int,
+    outcome: Outcome,
+    method: str = "GET",
+    *,
+    query: str = "",
+    backend: str = "pages",
+    pages: str = "{pages}",
+    options: Mapping[str, Any] | None = None,
+) -> Case:
+    """A server that answers ``status`` (0: is not there), and pages of another for ``statuses``."""
+    path = f"/{identity}"
+    script = {path: Answer((plain_answer(b"own" * (status != 304), status=f"{status} Own"),))}
+    return Case(
+        identity,
+        {
+            "all": frontend(
+                "PathPrefix:/",
+                backend="one",
+                errors={"page": {"status": list(statuses), "backend": backend, "query": query}},
+                **(options or {}),
+            )
+        },
+        ((Ask(path, method=method), outcome),),
+        {
+            "one": {"servers": {"a": {"url": "{echo}" if status else "{dead}"}}},
+            "pages": {"servers": {"a": {"url": pages}} if pages else {}},
+        },
+        script if status else {},
+    )
+
+
 LIVE, DEAD = "{echo}", "{dead}"
-ERROR_PAGES = "custom error pages"
+BOTH_RANGES = ("500-501", "503-599")
 
 CASES = [
     row("E01", BAD_GATEWAY, url=DEAD),
@@ -153,7 +188,37 @@ CASES = [
         {"one": {"servers": {"a": {"url": "{stale-post}"}}}},
         {"stale-post:/stale": InTurn((Answer((plain_answer(),)), Answer(after="close")))},
     ),
-    *waits_for(ERROR_PAGES, *(f"E{number}" for number in range(14, 21))),
+    *(
+        page_row(f"E14-{status}", BOTH_RANGES, status, Answered(status, b"own"))
+        for status in (200, 206)
+    ),
+    page_row("E14-304", BOTH_RANGES, 304, Answered(304, b"")),
+    page_row("E15", BOTH_RANGES, 500, Answered(500, b"page of /")),
+    page_row("E16", BOTH_RANGES, 502, Answered(502, b"own")),
+    page_row("E17-one", ("503",), 503, Answered(503, b"page of /503"), query="/{status}"),
+    page_row("E17-range", ("503-503",), 503, Answered(503, b"page of /503"), query="{status}"),
+    page_row("E18", ("500-502", "503-599"), 0, Answered(502, b"page of /")),
+    page_row("E18-hole", BOTH_RANGES, 0, BAD_GATEWAY),
+    page_row("E19", ("200-500", "502"), 200, Answered(200, b"page of /")),
+    page_row("E19-inside", ("200-500", "205"), 205, Answered(205, b"page of /")),
+    page_row("E19-refused", ("200-500", "aaa"), 500, NOT_FOUND),
+    page_row("E19-none", (), 500, Answered(500, b"own")),
+    page_row("E20-range", ("200-299",), 200, Answered(200, b"page of /")),
+    page_row("E20-not-one", ("200",), 201, Answered(201, b"own")),
+    page_row("E20-between", ("200-299", "500-599"), 400, Answered(400, b"own")),
+    page_row(
+        "9.8-own-answers",
+        ("401",),
+        200,
+        Answered(401, b"page of /401", {"Www-Authenticate": ()}),
+        query="/{status}",
+        options={"basicAuth": ["test:$apr1$H6uskkkW$IgXLP6ewTrSuBkTrqE8wj/"]},
+    ),
+    page_row("9.8-unknown-backend", ("500",), 500, Answered(500, b"own"), backend="nowhere"),
+    page_row("9.8-own-backend", ("500",), 500, Answered(500, b"own"), backend="one"),
+    page_row("9.8-pages-are-down", ("500",), 500, SERVER_ERROR, pages="{dead}"),
+    page_row("9.8-no-page-server", ("500",), 500, SERVER_ERROR, pages=""),
+    page_row("9.8-head", ("500",), 500, Answered(500, b"", {"Content-Length": ("9",)}), "HEAD"),
     row(
         "E21",
         CutShort(200, b"5\r\nhello\r\n"),
@@ -213,6 +278,9 @@ def special_servers(servers: Servers, loop_thread: LoopThread) -> Iterator[None]
     servers.add("tls-other-name", Backend(loop_thread, "tls-other-name", tls=other_name))
     stranger = STRANGER.server_context("127.0.0.1")
     servers.add("tls-stranger", Backend(loop_thread, "tls-stranger", tls=stranger))
+    for path in ("/", "/503", "/401"):
+        body = b"page of " + path.encode()
+        servers["pages"].on(path, Answer((plain_answer(body, status="404 Page"),)))
     servers.addresses["unanswering"] = f"http://127.0.0.1:{unanswering.port}"
     greeter = Greeter(loop_thread, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
     servers.addresses["plain-as-tls"] = f"https://127.0.0.1:{greeter.port}"
@@ -251,6 +319,41 @@ async def test_e12_fault_in_the_proxy_is_500(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize("case", parameters(CASES))
 def test_errors(case: Case, table: CaseTable) -> None:
     table.run(case)
+
+
+def test_9_8_what_the_page_server_is_told(servers: Servers, loop_thread: LoopThread) -> None:
+    """Not who asked (CVE-2026-41181), but where the request was going to."""
+    pages = Backend(loop_thread, "pages")
+    pages.on("/p", Answer((plain_answer(b"page"),)))
+    servers["echo"].on("/told", Answer((plain_answer(b"own", status="500 Own"),)))
+    routes = {
+        "backends": {
+            "one": {"servers": {"a": {"url": servers["echo"].url}}},
+            "pages": {"servers": {"a": {"url": pages.url}}},
+        },
+        "frontends": {
+            "all": frontend(
+                "PathPrefix:/",
+                backend="one",
+                errors={"page": {"status": ["500"], "backend": "pages", "query": "/p"}},
+            )
+        },
+    }
+    sent = (
+        *(("Authorization", "Basic dGVzdDp0ZXN0"), ("Cookie", "session=1"), ("X-Other", "kept")),
+        ("If-None-Match", '"x"'),
+    )
+    with ProxyProcess(routes) as proxy:
+        answer = proxy.fetch("/told", host="a.test", method="POST", headers=sent, body=b"x" * 99)
+    assert (answer.status, answer.reason, answer.body) == (500, b"Internal Server Error", b"page")
+    (asked,) = pages.requests
+    assert (asked.method, asked.target, asked.body) == (b"GET", b"/p", b"")
+    assert asked.value("Host") == pages.authority.encode()
+    assert asked.value("X-Forwarded-Host") == b"a.test"
+    assert asked.value("X-Other") == b"kept"
+    for name in ("Authorization", "Cookie", "If-None-Match", "Content-Length"):
+        assert asked.values(name) == [], name
+    pages.stop()
 
 
 def test_dial_timeout_is_kept(table: CaseTable) -> None:

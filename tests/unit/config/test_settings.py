@@ -365,8 +365,6 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
                           "--defaultEntryPoints=d"],
         },
         [
-            "warning kvproxy.toml:4: entryPoints.b.compress: is accepted, but not active yet: "
-            "it has no effect",
             "fatal kvproxy.toml:2: entryPoints.a.address: `80` is no address; "
             "expected `host:port` or `:port`",
             "fatal kvproxy.toml:3: entryPoints.b.address: is required; "

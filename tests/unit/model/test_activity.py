@@ -49,7 +49,7 @@ FRONTENDS: list[tuple[dict[str, Any], list[tuple[str, bool]]]] = [
     ({"pass_tls_client_cert": PassTLSClientCert(), "headers": Headers(frame_deny=True)}, []),
     ({"rate_limit": RateLimit()}, []),
     ({"pass_tls_cert": True}, [("passTLSCert", True)]),
-    ({"errors": {"e": ErrorPage()}}, [("errors", False)]),
+    ({"errors": {"e": ErrorPage()}}, []),
 ]
 
 BACKENDS: list[tuple[dict[str, Any], list[tuple[str, bool]]]] = [
