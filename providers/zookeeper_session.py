@@ -198,6 +198,7 @@ class Session:
         if self._closed:
             return
         self._closed = True
+        connected = self._connected.is_set()
         self._connected.set()
         self._tell_lost()
         if self._client is not None:
@@ -205,6 +206,9 @@ class Session:
             ended = asyncio.Event()
             loop = asyncio.get_running_loop()
             _end(client, lambda: _call_threadsafe(loop, ended.set))
+            if not connected:
+                # There is no session to end, and nothing to wait for.
+                return
             try:
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await ended.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,6 +187,9 @@ async def ask(place: StorePlace, seconds: float, *, persist: bool = True) -> Sto
     """
     if place.missing_file is not None:
         return StoreAnswer(StaticKeys(place, 0, {}), empty=True)
+    # Importing a client library may take longer than the store is waited for.
+    with suppress(PluginError):
+        load_plugin(place.store)
     ends = time.monotonic() + seconds
     message = f"no answer within {seconds:g} s"
     while True:
