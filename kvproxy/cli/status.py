@@ -106,6 +106,10 @@ def show(status: Status) -> None:
             )
     if not status.providers:
         click.echo("  none has said anything")
+    if status.servers_down:
+        click.echo("\nServers down")
+        for server in status.servers_down:
+            click.echo(f"  {server.server} for {age(now - server.since)}: {server.reason}")
     if status.quarantined:
         click.echo("\nIn quarantine")
         for entry in status.quarantined:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvproxy.control.control_plane import ControlPlane
     from kvproxy.control.control_socket import Answer
     from kvproxy.control.fleet import Fleet
+    from kvproxy.control.health import ServerHealth
 
 DEFAULT_WAIT_SECONDS = 10.0
 PROOF_SECONDS = 0.25
@@ -42,13 +43,16 @@ class Commands:
         addresses: dict[str, list[str]],
         started_at: float,
         state: Callable[[], str],
+        servers: Callable[[], list[ServerHealth]],
     ) -> None:
-        """``addresses``: by entry point; ``started_at``: ``time.time()``."""
+        """``addresses``: by entry point; ``started_at``: ``time.time()``; ``servers``: those whose
+        health is checked."""
         self._fleet = fleet
         self._plane = plane
         self._addresses = addresses
         self._started_at = started_at
         self._state = state
+        self._servers = servers
 
     @property
     def table(self) -> Mapping[str, Answer]:
@@ -204,6 +208,7 @@ class Commands:
                 for each in (pipeline.quarantined() if pipeline else ())
             ],
             entry_points=self._addresses,
+            servers_down=[each for each in self._servers() if not each.up],
             statistics=StatisticsStatus(
                 connections=statistics.connections,
                 requests=statistics.requests,

@@ -20,7 +20,7 @@ from kvproxy.control.crash_loop import CrashLoop
 from kvproxy.control.delta import delta, full
 from kvproxy.control.worker_process import WorkerProcess
 from kvproxy.log import pairs
-from kvproxy.model.messages import Start, Statistics
+from kvproxy.model.messages import HealthChange, Start, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +88,7 @@ class Fleet:
         self._tls = dict(tls or {})
         self._command = command
         self._memory = SharedMemory.create(self.slots)
+        self._down: set[bytes] = set()
         self._workers: dict[int, WorkerProcess] = {}
         self._restarts = [0] * self.slots
         self._unserved_since: dict[int, float] = {}
@@ -117,6 +118,13 @@ class Fleet:
             if first:
                 self._listen(worker, worker.slot)
         self.notify()
+
+    def tell_health(self, change: HealthChange) -> None:
+        """Tell every worker, those started later too, which servers went down or came back."""
+        self._down |= set(change.down)
+        self._down -= set(change.up)
+        for worker in self._workers.values():
+            worker.tell_health(change)
 
     @property
     def live(self) -> bool:
@@ -281,6 +289,8 @@ class Fleet:
         except OSError as error:
             # Without a record a worker serves as well; only a later supervisor would not find it.
             _logger.error("worker is not recorded %s", pairs(pid=worker.pid, reason=error))
+        if self._down:
+            worker.tell_health(HealthChange(down=list(self._down), whole=True))
         if self.generation is not None:
             # The routes come before the listeners: no request must meet a worker without them.
             worker.serve(self.generation)

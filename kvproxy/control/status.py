@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kvproxy.control.fleet import WorkerStatus
+from kvproxy.control.health import ServerHealth
 from kvproxy.control.outcome import Held
 
 
@@ -71,7 +72,10 @@ class StatisticsStatus(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Status(Struct, frozen=True, rename="camel", kw_only=True):
-    """The whole status. ``state``: starting, running, handing over or stopping."""
+    """The whole status. ``state``: starting, running, handing over or stopping.
+
+    ``servers_down``: those whose health check fails.
+    """
 
     version: str
     pid: int
@@ -83,4 +87,5 @@ class Status(Struct, frozen=True, rename="camel", kw_only=True):
     problems: list[ProblemStatus]
     quarantined: list[QuarantineStatus]
     entry_points: dict[str, list[str]]
+    servers_down: list[ServerHealth]
     statistics: StatisticsStatus

@@ -44,10 +44,13 @@ from kvproxy.control.commands import Commands
 from kvproxy.control.control_plane import ControlPlane
 from kvproxy.control.control_socket import ControlServer
 from kvproxy.control.fleet import Fleet, slot_count
+from kvproxy.control.health import HealthChecks
+from kvproxy.control.health_client import HealthClient
 from kvproxy.control.sources import configured
 from kvproxy.control.state_directory import StateDirectory, StateDirectoryError
 from kvproxy.control.static_watch import StaticWatch
 from kvproxy.control.worker_records import WorkerRecords, send_signal
+from kvproxy.http.trust import server_context
 from kvproxy.log import pairs
 
 if TYPE_CHECKING:
@@ -96,6 +99,8 @@ class Supervisor:
         self._sockets: dict[str, SlotSockets]
         self._addresses: dict[str, list[str]]
         self._fleet: Fleet
+        self._health: HealthChecks
+        self._health_client: HealthClient
         self._plane: ControlPlane
         self._announcers: list[Announcer]
         self._control: ControlServer
@@ -164,6 +169,11 @@ class Supervisor:
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
         host_name = socket.gethostname()
         self._fleet = Fleet(settings, self._sockets, self._records, host_name, tls=tls)
+        trust = server_context(settings.root_cas, verify=not settings.insecure_skip_verify)
+        self._health_client = HealthClient(trust, settings.forwarding_timeouts.dial_timeout)
+        self._health = HealthChecks(
+            self._health_client, settings.health_check.interval, self._fleet.tell_health
+        )
         static = StaticWatch(self._start, self._on_missed_settings)
         self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify, static)
         node = settings.node_name or f"{host_name}-{self._directory.node_word()}"
@@ -173,7 +183,12 @@ class Supervisor:
             else []
         )
         commands = Commands(
-            self._fleet, self._plane, self._addresses, self._started_at, lambda: self._state
+            self._fleet,
+            self._plane,
+            self._addresses,
+            self._started_at,
+            lambda: self._state,
+            self._health.states,
         )
         self._control = ControlServer(self._directory.control_socket, commands.table)
         return orphans
@@ -298,6 +313,7 @@ class Supervisor:
                     path.unlink()
 
     def _serve(self, generation: Generation) -> None:
+        self._health.serve(generation)
         self._fleet.serve(generation)
         setproctitle(f"kvproxy: supervisor (generation {generation.number})")
 
@@ -346,6 +362,8 @@ class Supervisor:
             await self._leave_stores()
         await stopping
         self._control.close()
+        await self._health.close()
+        await self._health_client.close()
         for task in self._background:
             task.cancel()
         self._remove_pid_file()

@@ -16,6 +16,7 @@ from kvproxy.channel import Channel, ChannelClosed
 from kvproxy.model.messages import (
     Applied,
     FromWorker,
+    HealthChange,
     Listen,
     Ready,
     Refused,
@@ -150,6 +151,10 @@ class WorkerProcess:
         if slot in self.lent:
             self.lent.discard(slot)
             self._channel.send(Release(slot))
+
+    def tell_health(self, change: HealthChange) -> None:
+        """Let the worker know which servers went down or came back."""
+        self._channel.send(change)
 
     def serve(self, generation: Generation) -> None:
         """Let the worker serve this generation as soon as it can."""

@@ -53,6 +53,7 @@ ACTIVE_STATIC = frozenset(
         "file",
         "forwardingTimeouts",
         "graceTimeOut",
+        "healthcheck",
         "idleTimeout",
         "insecureSkipVerify",
         "keepTrailingSlash",
@@ -87,6 +88,7 @@ SECURITY_STATIC: frozenset[str] = frozenset()
 ACTIVE_DYNAMIC = frozenset(
     {
         "backends.*.circuitBreaker",
+        "backends.*.healthCheck",
         "backends.*.loadBalancer",
         "backends.*.maxConn",
         "backends.*.servers.*.drain",

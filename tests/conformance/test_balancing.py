@@ -450,7 +450,6 @@ CASES = [
             ("extractor", {}, "foo"),
         )
     ),
-    *waits_for("health checks", *(f"B{number}" for number in range(20, 30))),
     *waits_for("buffering", *(f"B{number}" for number in range(32, 39))),
 ]
 

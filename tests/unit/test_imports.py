@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "model",
         "rules",
         "routing",
+        "http",
         "balance",
         "middleware",
         "provider",

@@ -61,7 +61,7 @@ BACKENDS: list[tuple[dict[str, Any], list[tuple[str, bool]]]] = [
     ({"load_balancer": LoadBalancer(method="Drr", stickiness=Stickiness())}, []),
     ({"max_conn": MaxConn(amount=3)}, []),
     ({"circuit_breaker": CircuitBreaker()}, []),
-    ({"health_check": HealthCheck()}, [("healthCheck", False)]),
+    ({"health_check": HealthCheck(path="/")}, []),
     ({"buffering": Buffering()}, [("buffering", False)]),
     ({"response_forwarding": ResponseForwarding()}, [("responseForwarding", False)]),
 ]

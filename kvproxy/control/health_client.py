@@ -1,0 +1,67 @@
+"""Asks a server whether it is well, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+import yarl
+
+if TYPE_CHECKING:
+    import ssl
+
+    from kvproxy.control.health_request import HealthRequest
+
+MAXIMUM_REDIRECTS = 10
+WELL = range(200, 400)
+MAXIMUM_REASON = 200
+
+
+class HealthClient:
+    """Asks servers on a connection of its own for each check, which is closed afterwards.
+
+    To be used and closed inside the event loop.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, dial_seconds: float) -> None:
+        """``tls`` and ``dial_seconds``: as workers reach servers; 0 seconds: no limit of its
+        own."""
+        self._dial_seconds = dial_seconds or None
+        connector = aiohttp.TCPConnector(force_close=True, limit=0, ssl=tls)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding"),
+        )
+
+    async def ask(self, request: HealthRequest, url: yarl.URL) -> str:
+        """Return what is wrong with a server; empty: it is well.
+
+        ``url`` is that of the request, parsed. Redirects are followed, and the last answer decides.
+        """
+        timeout = aiohttp.ClientTimeout(total=request.timeout, sock_connect=self._dial_seconds)
+        try:
+            async with self._session.get(
+                url, headers=request.headers, timeout=timeout, max_redirects=MAXIMUM_REDIRECTS
+            ) as response:
+                return "" if response.status in WELL else f"status {response.status}"
+        except aiohttp.TooManyRedirects:
+            return f"more than {MAXIMUM_REDIRECTS} redirects"
+        except TimeoutError:
+            return f"no answer within {request.timeout:g} s"
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            text = str(error) or type(error).__name__
+            return text[:MAXIMUM_REASON]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+        # aiohttp closes the sockets in the next turns of the loop.
+        await asyncio.sleep(0)
+
+
+def parsed(request: HealthRequest) -> yarl.URL:
+    """Return the URL of a request in the form that `HealthClient.ask` wants."""
+    return yarl.URL(request.url, encoded=True)

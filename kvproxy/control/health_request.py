@@ -1,0 +1,59 @@
+"""What a health check asks a server: URL, headers, time-out (specification section 7.7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from msgspec import Struct
+
+import kvproxy
+
+if TYPE_CHECKING:
+    from kvproxy.model.dynamic import HealthCheck
+
+DEFAULT_TIMEOUT_SECONDS = 5.0
+
+
+class HealthRequest(Struct, frozen=True, kw_only=True):
+    """One kind of check of one server. ``server`` is its URL without user name, for messages."""
+
+    server: str
+    url: str
+    headers: dict[str, str]
+    interval: float
+    timeout: float
+
+
+def health_request(server_url: str, check: HealthCheck, default_interval: float) -> HealthRequest:
+    """Return how a server is checked.
+
+    The path is resolved against the server's URL, so a leading ``/`` replaces the path there. An
+    interval that is not given, or not positive, is the default; so is a time-out. Raises ValueError
+    when there is no URL to ask.
+    """
+    parts = urlsplit(server_url)
+    authority = parts.netloc.rpartition("@")[2]
+    host = authority[: authority.index("]") + 1] if "]" in authority else authority.split(":")[0]
+    if check.port:
+        authority = f"{host}:{check.port}"
+    scheme = check.scheme or {"ws": "http", "wss": "https", "h2c": "http"}.get(
+        parts.scheme, parts.scheme
+    )
+    if scheme not in ("http", "https") or not host:
+        raise ValueError(f"a server of scheme `{scheme}` cannot be checked")
+    headers = {name: value for name, value in check.headers.items() if name.lower() != "host"}
+    if not any(name.lower() == "user-agent" for name in headers):
+        headers["User-Agent"] = f"kvproxy/{kvproxy.__version__} (health check)"
+    headers["Host"] = check.hostname or authority
+    return HealthRequest(
+        server=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
+        url=urljoin(f"{scheme}://{authority}{parts.path}", check.path),
+        headers=headers,
+        interval=_positive(check.interval, default_interval),
+        timeout=_positive(check.timeout, DEFAULT_TIMEOUT_SECONDS),
+    )
+
+
+def _positive(given: float | None, default: float) -> float:
+    return given if given is not None and given > 0 else default
