@@ -73,7 +73,10 @@ class ConsulProvider(KeyValueProvider, frozen=True, rename="camel", kw_only=True
 
     endpoint: Annotated[str, about("host:port, several separated by commas")] = "127.0.0.1:8500"
     token: Annotated[
-        str, about("ACL token", secret=True, default="the environment's `CONSUL_HTTP_TOKEN`")
+        str,
+        about(
+            "ACL token (kvproxy only)", secret=True, default="the environment's `CONSUL_HTTP_TOKEN`"
+        ),
     ] = ""
 
 

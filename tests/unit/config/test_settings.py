@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -620,6 +624,60 @@ def test_no_layer_evaluates_text(load: Load, text: str) -> None:
     assert static.embedded is not None
     assert (static.root_cas, static.state_dir) == ((text,), text)
     assert (static.pid_file, static.embedded.path) == (text, text)
+
+
+LAYERED = """
+import json, sys
+from kvproxy.config.settings import load_settings
+from kvproxy.config.static_keys import StaticKeys, StorePlace
+from kvproxy.model.static import StaticConfiguration
+from kvproxy.model.static_providers import EtcdProvider
+
+values = {"traefiklogsfile": sys.argv[1].encode(), "consul/prefix": b"@int 3"}
+keys = StaticKeys(StorePlace("etcd", EtcdProvider(prefix=""), StaticConfiguration()), 1, values)
+arguments = ["--accessLogsFile=@jinja {{ env.HOME }}"]
+static = load_settings(arguments, environment={}, keys=keys).static
+found = [static.pid_file, static.root_cas, static.traefik_logs_file, static.access_logs_file]
+print(json.dumps([*found, static.consul.prefix, static.workers, static.log_level]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AUTO_CAST_FOR_DYNACONF", "true"),
+        ("LOADERS_FOR_DYNACONF", "['dynaconf.loaders.env_loader']"),
+        ("CORE_LOADERS_FOR_DYNACONF", "['TOML']"),
+        ("MERGE_ENABLED_FOR_DYNACONF", "true"),
+        ("DOTTED_LOOKUP_FOR_DYNACONF", "true"),
+        ("ENVVAR_PREFIX_FOR_DYNACONF", "KVPROXY"),
+        ("LOAD_DOTENV_FOR_DYNACONF", "true"),
+        ("SETTINGS_FILE_FOR_DYNACONF", "other.toml"),
+        ("INCLUDES_FOR_DYNACONF", "['other.toml']"),
+    ],
+)
+def test_variables_of_the_layering_library_have_no_effect(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    """In a process of its own: the library reads some of them when it is imported."""
+    text = "@format {env[HOME]}"
+    (tmp_path / "kvproxy.toml").write_text(f'pidFile = "{text}"\nrootCAs = ["@int 3", "{text}"]\n')
+    (tmp_path / "other.toml").write_text('workers = 7\nlogLevel = "ERROR"\n')
+    (tmp_path / ".env").write_text("KVPROXY_WORKERS=7\n")
+    (tmp_path / "dynaconf_hooks.py").write_text("raise SystemExit('executed')\n")
+    done = subprocess.run(
+        [sys.executable, "-c", LAYERED, text],
+        cwd=tmp_path,
+        env={**os.environ, name: value, "KVPROXY_WORKERS": "7", "DYNACONF_WORKERS": "7"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [
+        *(text, ["@int 3", text], text, "@jinja {{ env.HOME }}", "@int 3", 0, "INFO"),
+    ]
 
 
 def test_environment_variables_do_nothing(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
