@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import sys
 from time import monotonic
@@ -36,6 +37,10 @@ WORKER_COMMAND = (sys.executable, "-m", "kvproxy.proxy")
 CHECK_SECONDS = 0.5
 LEND_SECONDS = 1.0
 """A slot without a ready worker for so long is served by another one."""
+
+TICKET_SECRET_BYTES = 32
+TICKET_SECONDS = 12 * 3600.0
+"""How long the keys of TLS session tickets are used; a ticket lives for two hours at most."""
 
 STOP_MARGIN_SECONDS = 5.0
 """What a worker may take longer than it was told before it is killed."""
@@ -76,9 +81,11 @@ class Fleet:
         host_name: str,
         command: Sequence[str] = WORKER_COMMAND,
         tls: Mapping[str, ServedTLS] | None = None,
+        ticket_secret: bytes = b"",
     ) -> None:
         """``sockets``: entry point to the sockets of each slot; ``host_name``: of this machine;
-        ``tls``: of the entry points that have it."""
+        ``tls``: of the entry points that have it; ``ticket_secret``: of the supervisor that handed
+        over, so that TLS sessions outlive it."""
         self.slots = slot_count(settings.workers)
         self.generation: Generation | None = None
         self._settings = settings
@@ -86,6 +93,7 @@ class Fleet:
         self._records = records
         self._host_name = host_name
         self._tls = dict(tls or {})
+        self.ticket_secret = ticket_secret or secrets.token_bytes(TICKET_SECRET_BYTES)
         self._command = command
         self._memory = SharedMemory.create(self.slots)
         self._down: set[bytes] = set()
@@ -106,6 +114,7 @@ class Fleet:
         self._unserved_since = dict.fromkeys(range(self.slots), monotonic())
         self._tasks = [loop.create_task(self._keep(slot)) for slot in range(self.slots)]
         self._tasks.append(loop.create_task(self._watch()))
+        self._tasks.append(loop.create_task(self._renew_tickets()))
 
     def serve(self, generation: Generation) -> None:
         """Send a generation to every worker."""
@@ -276,7 +285,9 @@ class Fleet:
 
     async def _run_worker(self, slot: int) -> str:
         """Run one worker process to its end and return how it ended."""
-        start = Start(slot, self._settings, self._host_name, self._tls, self.slots)
+        start = Start(
+            slot, self._settings, self._host_name, self._tls, self.ticket_secret, self.slots
+        )
         try:
             worker = WorkerProcess.start(
                 self._command, start, self._encode, self, [self._memory.descriptor]
@@ -320,6 +331,14 @@ class Fleet:
                 "worker serves the sockets of another slot for now %s",
                 pairs(slot=lender.slot, otherSlot=slot),
             )
+
+    async def _renew_tickets(self) -> None:
+        """Change the keys of session tickets now and then: who learns one learns little."""
+        while True:
+            await asyncio.sleep(TICKET_SECONDS)
+            self.ticket_secret = secrets.token_bytes(TICKET_SECRET_BYTES)
+            for worker in self._workers.values():
+                worker.use_tickets(self.ticket_secret)
 
     async def _watch(self) -> None:
         """Replace workers that hang."""

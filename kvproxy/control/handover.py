@@ -57,6 +57,7 @@ class Predecessor(Struct, frozen=True, tag=True):
     generation: bool
     revisions: dict[str, str]
     created_at: float
+    ticket_secret: bytes = b""
 
 
 class Inherit(Struct, frozen=True, tag=True):
@@ -95,6 +96,7 @@ class Inheritance:
     ) -> None:
         """Use `receive`."""
         self.predecessor = predecessor.process
+        self.ticket_secret = predecessor.ticket_secret
         self._directory = predecessor.directory
         self._lock = lock
         self.sockets = sockets
@@ -224,10 +226,12 @@ class Successor:
         sockets: Mapping[str, tuple[str, SlotSockets]],
         generation: Generation | None,
         command: Sequence[str] | None = None,
+        ticket_secret: bytes = b"",
     ) -> Successor:
         """Start the program again and hand everything to it.
 
-        ``sockets``: entry point to its address as configured and its sockets. Raises OSError.
+        ``sockets``: entry point to its address as configured and its sockets. ``ticket_secret``:
+        that of the TLS session tickets. Raises OSError.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -248,6 +252,7 @@ class Successor:
                 generation is not None,
                 generation.revisions if generation else {},
                 generation.created_at if generation else 0.0,
+                ticket_secret,
             ),
             [directory.lock],
         )

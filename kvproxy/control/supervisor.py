@@ -168,7 +168,14 @@ class Supervisor:
         for name, addresses in self._addresses.items():
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
         host_name = socket.gethostname()
-        self._fleet = Fleet(settings, self._sockets, self._records, host_name, tls=tls)
+        self._fleet = Fleet(
+            settings,
+            self._sockets,
+            self._records,
+            host_name,
+            tls=tls,
+            ticket_secret=b"" if inheritance is None else inheritance.ticket_secret,
+        )
         trust = server_context(settings.root_cas, verify=not settings.insecure_skip_verify)
         self._health_client = HealthClient(trust, settings.forwarding_timeouts.dial_timeout)
         self._health = HealthChecks(
@@ -398,7 +405,12 @@ class Supervisor:
                 name: (self._settings.entry_points[name].address, slots)
                 for name, slots in self._sockets.items()
             }
-            successor = handover.Successor.start(self._directory, given, self._fleet.generation)
+            successor = handover.Successor.start(
+                self._directory,
+                given,
+                self._fleet.generation,
+                ticket_secret=self._fleet.ticket_secret,
+            )
             _logger.info("handing over to a new supervisor %s", pairs(pid=successor.pid))
             await successor.serving()
         except (handover.HandOverError, OSError, asyncio.CancelledError) as error:

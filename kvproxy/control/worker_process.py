@@ -24,6 +24,7 @@ from kvproxy.model.messages import (
     Start,
     Statistics,
     Stop,
+    TicketSecret,
 )
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ class WorkerProcess:
     def tell_health(self, change: HealthChange) -> None:
         """Let the worker know which servers went down or came back."""
         self._channel.send(change)
+
+    def use_tickets(self, secret: bytes) -> None:
+        """Let the worker encrypt TLS session tickets with keys made from ``secret``."""
+        self._channel.send(TicketSecret(secret))
 
     def serve(self, generation: Generation) -> None:
         """Let the worker serve this generation as soon as it can."""

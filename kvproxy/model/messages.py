@@ -47,7 +47,8 @@ class CertificateEntry(Struct, frozen=True, gc=False):
 class Start(Struct, frozen=True, tag=True):
     """First message to a worker: who it is and the static configuration.
 
-    ``tls`` by the name of the entry point; those that are not in it serve without TLS. The message
+    ``tls`` by the name of the entry point; those that are not in it serve without TLS.
+    ``ticket_secret``: see `TicketSecret`. The message
     comes with the descriptor of the memory that all ``slots`` workers share
     (`kvproxy.balance.shared_memory`); without one the worker shares with nobody.
     """
@@ -56,7 +57,14 @@ class Start(Struct, frozen=True, tag=True):
     settings: StaticConfiguration
     host_name: str
     tls: dict[str, ServedTLS] = field(default_factory=dict)
+    ticket_secret: bytes = b""
     slots: int = 1
+
+
+class TicketSecret(Struct, frozen=True, tag=True):
+    """Encrypt TLS session tickets with keys made from this ``secret``, as every worker does."""
+
+    secret: bytes
 
 
 class Listen(Struct, frozen=True, tag=True):
@@ -153,5 +161,5 @@ class Statistics(Struct, frozen=True, tag=True):
     backends: list[BackendCounters] = field(default_factory=list)
 
 
-ToWorker = Start | Listen | Release | Apply | HealthChange | Stop
+ToWorker = Start | TicketSecret | Listen | Release | Apply | HealthChange | Stop
 FromWorker = Ready | Applied | Refused | Statistics

@@ -104,6 +104,7 @@ class Listener:
         clock: Clock,
         server_name: bytes,
         tls: ServedTLS | None = None,
+        ticket_secret: bytes = b"",
     ) -> None:
         """``server_name``: this machine's name, for ``X-Forwarded-Server``. ``tls``: None serves
         without TLS; raises ssl.SSLError."""
@@ -119,7 +120,9 @@ class Listener:
         self.read_is_total = timeouts.read_timeout > 0
         self.head_seconds = timeouts.read_timeout or HEAD_SECONDS
         self.handshake_seconds = min(self.head_seconds, HANDSHAKE_SECONDS)
-        self.tls = None if tls is None else EntryPointTLS(tls, tuple(PROTOCOLS))
+        self.tls = (
+            None if tls is None else EntryPointTLS(name, tls, tuple(PROTOCOLS), ticket_secret)
+        )
         self.read_seconds = timeouts.read_timeout or STALL_SECONDS
         self.write_is_total = timeouts.write_timeout > 0
         self.write_seconds = timeouts.write_timeout or ANSWER_SECONDS

@@ -7,7 +7,9 @@ import ssl
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from kvproxy.proxy.openssl import set_ticket_keys
 from kvproxy.proxy.server_names import ServerNames
+from kvproxy.proxy.ticket_keys import ticket_keys
 from kvproxy.proxy.tls_context import build_context
 
 if TYPE_CHECKING:
@@ -29,9 +31,14 @@ class EntryPointTLS:
     What changes takes effect with the next handshake; open connections keep what they have.
     """
 
-    def __init__(self, tls: ServedTLS, protocols: Sequence[str]) -> None:
-        """``protocols``: what ALPN offers, the preferred one first. Raises ssl.SSLError."""
+    def __init__(
+        self, entry_point: str, tls: ServedTLS, protocols: Sequence[str], ticket_secret: bytes
+    ) -> None:
+        """``protocols``: what ALPN offers, the preferred one first; ``ticket_secret``: known to all
+        workers, empty for tickets that only this worker can read. Raises ssl.SSLError."""
+        self._entry_point = entry_point
         self._protocols = protocols
+        self._ticket_secret = ticket_secret
         self.names: ServerNames[ServedCertificate] = ServerNames()
         self._contexts: OrderedDict[int, tuple[ServedCertificate, ssl.SSLContext]] = OrderedDict()
         self._local_address: Callable[[], str] = str
@@ -50,8 +57,25 @@ class EntryPointTLS:
         self._tls = tls
         self._context = context
         context.sni_callback = self._choose
+        self._set_ticket_keys()
         for number, certificate in enumerate(tls.certificates):
             self.names.put((0, number), certificate, certificate.names)
+
+    def set_ticket_secret(self, secret: bytes) -> None:
+        """Make tickets with other keys; clients with older ones make a full handshake."""
+        self._ticket_secret = secret
+        self._set_ticket_keys()
+
+    def _set_ticket_keys(self) -> None:
+        # The keys of the context that a connection began with are the ones that count.
+        if self._ticket_secret:
+            keys = ticket_keys(self._ticket_secret, self._entry_point, self._tls)
+            if not set_ticket_keys(self._context, keys):
+                logger.warning(
+                    "TLS sessions can be resumed with the same worker only entryPoint=%s reason=%s",
+                    self._entry_point,
+                    "the keys of tickets cannot be set in this Python",
+                )
 
     def close(self) -> None:
         """Begin no more connections; those that have begun go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import warnings
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvproxy.model.tls import CIPHER_SUITES, FIXED_SUITES, LEAST_VERSION, VERSIONS
+from kvproxy.proxy.openssl import name_client_authorities
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kvproxy.model.tls import ServedCertificate, ServedTLS
 
@@ -44,7 +46,10 @@ def build_context(
     _choose_versions(context, tls)
     context.set_alpn_protocols(list(protocols))
     if tls.client_authorities:
-        context.load_verify_locations(cadata="\n".join(tls.client_authorities))
+        authorities = "\n".join(tls.client_authorities)
+        context.load_verify_locations(cadata=authorities)
+        with _in_memory(authorities) as path:
+            name_client_authorities(context, path)
         context.verify_mode = ssl.CERT_OPTIONAL if tls.client_optional else ssl.CERT_REQUIRED
     _load(context, certificate)
     return context
@@ -67,11 +72,18 @@ def _choose_versions(context: ssl.SSLContext, tls: ServedTLS) -> None:
 
 def _load(context: ssl.SSLContext, certificate: ServedCertificate) -> None:
     """Load a certificate from memory: Python only takes files, and a key must not be in one."""
-    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with _in_memory(f"{certificate.key}\n{certificate.chain}") as path:
+        context.load_cert_chain(path, password=_no_password)
+
+
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    """Yield the path of a file that exists in memory alone."""
+    descriptor = os.memfd_create("kvproxy", os.MFD_CLOEXEC)
     try:
-        file = Path(f"/proc/self/fd/{descriptor}")
-        file.write_text(f"{certificate.key}\n{certificate.chain}")
-        context.load_cert_chain(file, password=_no_password)
+        path = f"/proc/self/fd/{descriptor}"
+        Path(path).write_text(text)
+        yield path
     finally:
         os.close(descriptor)
 

@@ -30,6 +30,7 @@ from kvproxy.model.messages import (
     Start,
     Statistics,
     Stop,
+    TicketSecret,
     ToWorker,
 )
 from kvproxy.proxy.chain import SECONDS_CELL
@@ -75,6 +76,7 @@ class Worker:
                 clock=self._clock,
                 server_name=start.host_name.encode(),
                 tls=start.tls.get(name),
+                ticket_secret=start.ticket_secret,
             )
             for name, entry_point in settings.entry_points.items()
         }
@@ -136,6 +138,8 @@ class Worker:
                 elif isinstance(message, Release):
                     for listener in self._listeners.values():
                         listener.release(message.slot)
+                elif isinstance(message, TicketSecret):
+                    self._use_tickets(message.secret)
                 elif isinstance(message, Stop):
                     self._stop(message)
         except ChannelClosed as error:
@@ -143,6 +147,11 @@ class Worker:
                 logger.error(
                     "the supervisor is gone, serving on slot=%d reason=%s", self._slot, error
                 )
+
+    def _use_tickets(self, secret: bytes) -> None:
+        for listener in self._listeners.values():
+            if listener.tls is not None:
+                listener.tls.set_ticket_secret(secret)
 
     async def _listen(self, message: Listen, descriptors: list[int]) -> None:
         listener = self._listeners[message.entry_point]

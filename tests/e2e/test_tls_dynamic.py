@@ -4,10 +4,13 @@ out."""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import ssl
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +22,7 @@ from tests.support.certificates import Pair, authority
 from tests.support.deadline import wait_until
 from tests.support.http_client import build_request
 from tests.support.proxy_process import ProxyProcess, single_backend
-from tests.support.tls_client import connect, offered, open_connection, trusting
+from tests.support.tls_client import connect, offered, open_connection, s_client, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +135,63 @@ def test_certificates_survive_a_restart_without_their_provider(
         assert proxy.ask("status")["generation"]["certificates"] == 1
     finally:
         proxy.stop()
+
+
+def session_of(port: int, context: ssl.SSLContext) -> ssl.SSLSession:
+    """Return a session that can be resumed: in TLS 1.3 its ticket comes after the handshake."""
+    with connect(port, "a.test", context=context) as connection:
+        connection.sendall(build_request("/", host="a"))
+        assert b"200 OK" in connection.recv(65536)
+        session = connection.session
+    assert session is not None
+    return session
+
+
+def resumes(port: int, context: ssl.SSLContext, session: ssl.SSLSession) -> list[bool]:
+    """Tell for each of many connections, so of every worker, whether the session was resumed."""
+    found = []
+    for _ in range(24):
+        with connect(port, "a.test", context=context, session=session) as connection:
+            found.append(bool(connection.session_reused))
+    return found
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_every_worker_resumes_a_session(proxy: ProxyProcess, version: ssl.TLSVersion) -> None:
+    context = trusting()
+    context.maximum_version = version
+    session = session_of(proxy.ports["https"], context)
+    assert all(resumes(proxy.ports["https"], context, session))
+    assert not any(resumes(proxy.ports["other"], context, session)), "another entry point"
+
+
+def test_sessions_outlive_a_new_version_of_the_program(backend: Backend) -> None:
+    context = trusting()
+    with ProxyProcess(routes(backend), entry_points={"https": {"tls": {}}}, workers=2) as proxy:
+        session = session_of(proxy.port, context)
+        before = proxy.process.pid
+        proxy.signal(signal.SIGUSR2)
+        assert proxy.wait_for_exit() == 0
+        wait_until(lambda: proxy.ask("status")["state"] == "running", "the successor")
+        after = proxy.ask("status")["pid"]
+        assert after != before
+        try:
+            assert all(resumes(proxy.port, context, session))
+        finally:
+            os.kill(after, signal.SIGTERM)
+            wait_until(lambda: not Path(f"/proc/{after}").exists(), "the successor's end", 15)
+
+
+def test_s_client_resumes(proxy: ProxyProcess, tmp_path: Path) -> None:
+    kept = str(tmp_path / "session")
+    request = build_request("/", host="a", headers=(("Connection", "close"),))
+    name = ("-servername", "a.test", "-ign_eof")
+    first = s_client(proxy.ports["https"], *name, "-sess_out", kept, text=request)
+    assert "New, TLSv1.3" in first
+    for _ in range(4):
+        again = s_client(proxy.ports["https"], *name, "-sess_in", kept, text=request)
+        assert "Reused, TLSv1.3" in again
+        assert "HTTP/1.1 200 OK" in again
 
 
 @pytest.fixture
