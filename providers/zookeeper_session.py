@@ -9,6 +9,7 @@ reaches into kazoo's inside is in this module: `_Connection`, and the three meth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 SESSION_SECONDS = 6.0
 """What the server is asked to keep a silent session for; it answers with its own bounds."""
 CONNECT_SECONDS = 4.0
-"""How long a call waits for a connection."""
+"""How long a call waits for a connection while no server has refused it."""
 REQUEST_SECONDS = 5.0
 """How long a call waits for an answer."""
 _CLOSE_SECONDS = 1.0
 """How long closing waits for the server to end the session."""
+_REFUSALS = 2
+"""After so many refusals by each server the client is replaced."""
 _EVENTS_PER_TURN = 1000
 """So many answers and events are handled before the event loop gets its next turn."""
 _READ_BYTES = 64 * 1024
@@ -95,6 +98,7 @@ class Session:
         self._context = context
         self._client: _Client | None = None
         self._connected = asyncio.Event()
+        self._tried = asyncio.Event()
         self._down_since = 0.0
         self._closed = False
         self._watchers: dict[str, set[Watcher]] = {}
@@ -119,7 +123,7 @@ class Session:
         return self._credentials is not None
 
     async def ready(self) -> None:
-        """Wait until there is a connection; raises `StoreError` when none comes."""
+        """Wait until there is a connection; raises `StoreError` when every server was tried."""
         if self._closed:
             raise self.error("closed")
         if self._client is not None and self._is_spent(self._client):
@@ -128,15 +132,15 @@ class Session:
             self._start()
         if self._connected.is_set():
             return
-        client = self._client
-        try:
+        self._tried.clear()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_SECONDS):
-                await self._connected.wait()
-        except TimeoutError:
-            reason = client.failure if client is not None else ""
-            raise self.error(f"no connection: {reason or 'no answer'}") from None
+                await self._tried.wait()
         if self._closed:
             raise self.error("closed")
+        if not self._connected.is_set():
+            reason = self._client.failure if self._client is not None else ""
+            raise self.error(f"no connection: {reason or 'no answer'}")
 
     def submit(self, request: Any) -> asyncio.Future[Reply]:
         """Send a request; requests are answered in the order in which they were sent.
@@ -199,7 +203,7 @@ class Session:
             return
         self._closed = True
         connected = self._connected.is_set()
-        self._connected.set()
+        self._tried.set()
         self._tell_lost()
         if self._client is not None:
             client, self._client = self._client, None
@@ -224,10 +228,12 @@ class Session:
     def _is_spent(self, client: _Client) -> bool:
         """Whether a client is better replaced by a new one.
 
-        A server that was wiped or restored refuses a client that has seen newer transactions, for
-        ever; one that was away for longer than a session lasts has nothing of it worth keeping.
+        A server that was wiped or restored hangs up on a client that has seen newer transactions,
+        for ever; one that was away for longer than a session lasts has nothing of it worth keeping.
         """
         if client.client_state in (KeeperState.AUTH_FAILED, KeeperState.CLOSED):
+            return True
+        if client.refusals >= _REFUSALS * len(client.hosts):
             return True
         return not self.is_connected and time.monotonic() - self._down_since > SESSION_SECONDS
 
@@ -255,6 +261,8 @@ class Session:
                 self._state_changed(*arguments)
             elif handle is _EVENT:
                 self._event(*arguments)
+            elif handle is _ALL_FAILED:
+                self._tried.set()
             else:
                 handle(*arguments)
         if self._inbox and not self._scheduled and self._loop is not None:
@@ -266,6 +274,7 @@ class Session:
             return
         if state == KazooState.CONNECTED:
             self._connected.set()
+            self._tried.set()
             if self.on_connect is not None:
                 self.on_connect()
             return
@@ -293,6 +302,7 @@ class Session:
 
 _STATE = object()
 _EVENT = object()
+_ALL_FAILED = object()
 
 
 class _Client(KazooClient):  # type: ignore[misc]
@@ -316,6 +326,8 @@ class _Client(KazooClient):  # type: ignore[misc]
             logger=_kazoo_logger,
         )
         self.post = post
+        self.refusals = 0
+        """How often in a row a server took the connection and hung up."""
         self._failures = handler
         self._connection = _Connection(self, self._conn_retry.copy(), logger=_kazoo_logger)
         self.add_listener(self._listen)
@@ -362,13 +374,32 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         """Take what kazoo's connection takes."""
         super().__init__(*arguments, **options)
         self._arrived = bytearray()
+        self._had_connection = False
 
     def _read_watch_event(self, buffer: bytes, offset: int) -> None:
         self.client.post(_EVENT, self.client, *event_of(buffer, offset))
 
+    def _connect_loop(self, retry: Any) -> Any:
+        """Try all servers; kazoo calls this again and again, with pauses."""
+        self._had_connection = False
+        try:
+            return super()._connect_loop(retry)
+        finally:
+            if not self._had_connection:
+                self.client.post(_ALL_FAILED)
+
     def _connect(self, *arguments: Any) -> Any:
+        """Connect to one server."""
         self._arrived.clear()
-        return super()._connect(*arguments)
+        try:
+            timeouts = super()._connect(*arguments)
+        except ConnectionDropped:
+            if self._socket is not None:
+                self.client.refusals += 1
+            raise
+        self._had_connection = True
+        self.client.refusals = 0
+        return timeouts
 
     def _read_socket(self, read_timeout: float) -> Any:
         """Handle all messages that have arrived; kazoo waits for the socket before the next."""

@@ -1,4 +1,4 @@
-"""A real ZooKeeper, alone (without others to agree with)."""
+"""Real ZooKeeper servers: one alone, or several that agree with each other."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import hashlib
 import socket
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
 from tests.support.certificates import authority
 from tests.support.store_server import StoreServer, find_program, free_ports
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _JARS = Path("/usr/share/java")
 
@@ -25,9 +29,17 @@ class ZookeeperServer(StoreServer):
     name = "zookeeper"
 
     def __init__(
-        self, directory: Path, *, tls: bool = False, super_user: tuple[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        tls: bool = False,
+        super_user: tuple[str, str] | None = None,
+        peers: tuple[int, tuple[str, ...]] | None = None,
     ) -> None:
-        """Choose the port and write the configuration."""
+        """Choose the port and write the configuration.
+
+        ``peers``: the number of this server (from 1) and the addresses of all of an ensemble.
+        """
         super().__init__(directory)
         self.tls = tls
         (self.port,) = free_ports(1)
@@ -40,7 +52,7 @@ class ZookeeperServer(StoreServer):
         settings = {
             "dataDir": self.data,
             "secureClientPort" if tls else "clientPort": self.port,
-            "secureClientPortAddress" if tls else "clientPortAddress": "127.0.0.1",
+            "secureClientPortAddress" if tls else "clientPortAddress": "0.0.0.0",
             # Sessions last two ticks at least.
             "tickTime": 2000,
             "maxClientCnxns": 0,
@@ -49,6 +61,12 @@ class ZookeeperServer(StoreServer):
         }
         if tls:
             settings |= self._security()
+        if peers is not None:
+            number, addresses = peers
+            settings |= {"initLimit": 10, "syncLimit": 5}
+            settings |= {f"server.{n}": address for n, address in enumerate(addresses, 1)}
+            self.data.mkdir(parents=True)
+            (self.data / "myid").write_text(f"{number}")
         directory.mkdir(parents=True, exist_ok=True)
         lines = [f"{name}={value}\n" for name, value in settings.items()]
         (directory / "zoo.cfg").write_text("".join(lines))
@@ -86,7 +104,7 @@ class ZookeeperServer(StoreServer):
     def ready(self) -> bool:
         """Tell whether it serves."""
         try:
-            return self.ask("ruok") == "imok" and "Mode: standalone" in self.ask("srvr")
+            return self.ask("ruok") == "imok" and "Mode: " in self.ask("srvr")
         except OSError:
             return False
 
@@ -113,6 +131,46 @@ class ZookeeperServer(StoreServer):
             "ssl.trustStore.location": str(authority().path),
             "ssl.clientAuth": "need",
         }
+
+
+class ZookeeperEnsemble:
+    """Several servers that hold the same; they answer as long as a majority of them runs."""
+
+    def __init__(self, directory: Path, count: int) -> None:
+        """Choose the ports."""
+        ports = free_ports(2 * count)
+        addresses = tuple(
+            f"127.0.0.1:{first}:{second}"
+            for first, second in zip(ports[:count], ports[count:], strict=True)
+        )
+        self.servers = [
+            ZookeeperServer(directory / f"{number}", peers=(number, addresses))
+            for number in range(1, count + 1)
+        ]
+        self.endpoint = ",".join(server.endpoint for server in self.servers)
+
+    def __enter__(self) -> Self:
+        """Start all servers and wait until each follows or leads."""
+        for server in self.servers:
+            server.begin()
+        for server in self.servers:
+            server.await_ready()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End all servers."""
+        for server in self.servers:
+            server.kill()
+
+    def of_session(self, number: int) -> ZookeeperServer:
+        """Return the server that a session is connected to."""
+        identity = f"sid=0x{number & (2**64 - 1):x}"
+        return next(server for server in self.servers if identity in server.ask("cons"))
 
 
 def digest(user: str, password: str) -> str:
