@@ -84,6 +84,7 @@ def sent_certificates(tls: ssl.SSLObject) -> tuple[bytes, ...]:
     """Return the certificates that the other side sent, DER, its own first."""
     if sys.version_info >= (3, 13):
         return tuple(tls.get_unverified_chain())
-    # The public method came with Python 3.13; this is what it calls.
-    chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
-    return tuple(each.public_bytes(_ssl.ENCODING_DER) for each in chain or ())
+    # The public method came with Python 3.13; this is what it calls. Before, the list of a client
+    # that showed nothing had a None in it.
+    chain = tls._sslobj.get_unverified_chain() or ()  # type: ignore[attr-defined]
+    return tuple(each.public_bytes(_ssl.ENCODING_DER) for each in chain if each is not None)
