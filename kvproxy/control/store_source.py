@@ -38,14 +38,15 @@ class Pace(Struct, frozen=True, kw_only=True):
 
     A quiet store is probed each ``probe``, and a probe may take ``patience``. After an error the
     first pause is ``first_pause``, doubled each time up to ``longest_pause``, each +-50 % at
-    random. A tree is read for proof at most once in ``proof``, and only when the store has moved on
-    meanwhile (which includes writes elsewhere) without the watch saying anything.
+    random: a store that is back is noticed within 5 s. A tree is read for proof at most once in
+    ``proof``, and only when the store has moved on meanwhile (which includes writes elsewhere)
+    without the watch saying anything.
     """
 
     probe: float = 3.0
     patience: float = 5.0
     first_pause: float = 0.05
-    longest_pause: float = 10.0
+    longest_pause: float = 3.0
     proof: float = 300.0
 
 
