@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from msgspec import Struct
+
 from kvproxy.provider import Changes, Compacted, Conflict, Plugin, Store, StoreError, Tree
 from providers.announcements import Announcements
 from providers.checks import check_transaction, conflict
@@ -14,6 +16,7 @@ from providers.etcd_gateway import (
     EtcdRefused,
     Header,
     HeaderResponse,
+    KeyValue,
     LeaseMessage,
     LeaseResponse,
     RangeResponse,
@@ -39,6 +42,14 @@ LEASE_SECONDS = 9
 
 _RESUMED = "the store was wiped or restored"
 _logger = logging.getLogger(__name__)
+
+
+class _Anchor(Struct, frozen=True):
+    """A key that proves a past: the history that it had at ``version`` (None: absent)."""
+
+    version: int
+    key: bytes
+    history: tuple[int, int, int] | None
 
 
 class EtcdStore:
@@ -68,6 +79,7 @@ class EtcdStore:
         self._probe_key = self._keys.encode(probe_key)
         self._page_keys = page_keys
         self._newest = Header()
+        self._anchors: dict[str, _Anchor] = {}
         self._announcements = Announcements(_Leases(self._gateway, self._keys), LEASE_SECONDS / 3)
 
     async def read(self, prefix: str) -> Tree:
@@ -91,6 +103,7 @@ class EtcdStore:
         version it goes on from there.
         """
         prefix = prefix.strip("/")
+        await self._check_history(prefix, version)
         start, end = self._keys.interval(prefix)
         # Not the revision behind it: etcd (seen on 3.4.23) lets a watch start at the very revision
         # that was compacted, and a deletion made at just that revision is then never told.
@@ -147,7 +160,7 @@ class EtcdStore:
     async def _read(self, prefix: str) -> Tree:
         start, end = self._keys.interval(prefix)
         values: dict[str, bytes] = {}
-        changed = 0
+        newest = KeyValue()
         body: dict[str, Any] = {"key": start, "range_end": end, "limit": str(self._page_keys)}
         while True:
             page = await self._gateway.call("kv/range", body, RangeResponse)
@@ -155,25 +168,54 @@ class EtcdStore:
                 key = self._keys.decode(each.key)
                 if covers(prefix, key):
                     values[key] = each.value
-                    changed = max(changed, each.mod_revision)
+                    if each.mod_revision > newest.mod_revision:
+                        newest = each
             # etcd tells its newest revision with each page: that of the first one is the tree's.
             revision = int(body.setdefault("revision", str(page.header.revision)))
             if not page.more:
                 break
             body["key"] = page.kvs[-1].key + b"\0"
         self._newest = page.header
-        return Tree(revision, values, changed=changed)
+        history = _history_of(newest) if newest.key else None
+        self._anchors[prefix] = _Anchor(revision, newest.key or start, history)
+        return Tree(revision, values, changed=newest.mod_revision)
 
     def _changes(self, message: WatchResponse, prefix: str, version: int) -> Changes:
         """Return what a message tells of the keys under ``prefix`` behind ``version``."""
         values: dict[str, bytes | None] = {}
         newest = version
         for event in message.events:
+            if event.kv.mod_revision <= version:
+                continue
+            newest = event.kv.mod_revision
+            deleted = event.type == "DELETE"
             key = self._keys.decode(event.kv.key)
-            if event.kv.mod_revision > version and covers(prefix, key):
-                values[key] = None if event.type == "DELETE" else event.kv.value
-            newest = max(newest, event.kv.mod_revision)
+            if covers(prefix, key):
+                values[key] = None if deleted else event.kv.value
+        if values:
+            history = None if deleted else _history_of(event.kv)
+            self._anchors[prefix] = _Anchor(newest, event.kv.key, history)
         return Changes(newest, values)
+
+    async def _check_history(self, prefix: str, version: int) -> None:
+        """Raise `Compacted` unless the store's past is still the one that was seen at ``version``.
+
+        A store that was wiped and has been written to since may be beyond that revision again, and
+        a watch from there would go on as if nothing had happened.
+        """
+        anchor = self._anchors.get(prefix)
+        if anchor is None or anchor.version != version:
+            return
+        body = {"key": anchor.key, "revision": str(version), "keys_only": True}
+        try:
+            answer = await self._gateway.call("kv/range", body, RangeResponse)
+        except EtcdRefused as error:
+            if "compacted" in error.reason or "future revision" in error.reason:
+                raise Compacted(f"etcd: revision {version} is not known ({error.reason})") from None
+            raise
+        found = _history_of(answer.kvs[0]) if answer.kvs else None
+        if found != anchor.history:
+            raise Compacted(f"etcd: {_RESUMED}: at revision {version} it holds other keys")
 
     def _check_watch(self, message: WatchResponse, version: int, endpoint: str) -> None:
         """Raise what a message of a watch says besides changes."""
@@ -232,6 +274,11 @@ class _Leases:
     async def end(self, lease: int) -> None:
         body = {"ID": str(lease)}
         await self._gateway.call("lease/revoke", body, HeaderResponse)
+
+
+def _history_of(found: KeyValue) -> tuple[int, int, int]:
+    """Return when a key was made and changed, and how often."""
+    return found.create_revision, found.mod_revision, found.version
 
 
 def _difference(transaction: Transaction, answer: TransactionResponse) -> str:

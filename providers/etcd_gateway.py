@@ -52,7 +52,9 @@ class KeyValue(Struct):
 
     key: bytes = b""
     value: bytes = b""
+    create_revision: int = 0
     mod_revision: int = 0
+    version: int = 0
 
 
 class RangeResponse(Struct):

@@ -69,6 +69,9 @@ class BoltdbHarness:
     odd_keys = ("new\nline", "tab\there", "quote'\"`", "semicolon;--", "x" * 4000, "\u202eright")
     refused_keys = ("", "/", "/lead", "trail/", "a//b", "nul\0", "half \ud800", "x" * 5000)
 
+    server = None
+    secured = None
+
     def __init__(self, directory: Path) -> None:
         self._path = directory / "store.db"
         self._copy = directory / "copy.db"
@@ -86,6 +89,9 @@ class BoltdbHarness:
     async def restore_older(self) -> bool:
         self._copy.rename(self._path)
         return True
+
+    async def reads(self) -> int | None:
+        return None
 
     async def close(self) -> None:
         return None

@@ -28,14 +28,15 @@ _OUR_STORES = ",".join(
 )
 
 
-def _load(name: str) -> Any:
+def load(name: str) -> Any:
+    """Return what ``module:attribute`` names."""
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)
 
 
 def _harnesses() -> list[Any]:
     names = os.environ.get("KVPROXY_STORE_HARNESS", _OUR_STORES)
-    return [_load(name.strip()) for name in names.split(",")]
+    return [load(name.strip()) for name in names.split(",")]
 
 
 @pytest.fixture(params=_harnesses(), ids=lambda harness: harness.kind)
@@ -51,7 +52,7 @@ async def open_store(harness: StoreHarness) -> AsyncIterator[Callable[[], Store]
     stores: list[Store] = []
 
     def make() -> Store:
-        stores.append(_load(harness.open_store)(harness.address))
+        stores.append(load(harness.open_store)(harness.address))
         return stores[-1]
 
     yield make

@@ -2,25 +2,89 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from providers.consul import ConsulStore
+from kvproxy.model.dynamic import ClientTLS
+from kvproxy.model.static import StaticConfiguration
+from kvproxy.model.static_providers import ConsulProvider
+from providers.consul import ConsulStore, plugin
 from providers.consul_requests import MAXIMUM_VALUE_BYTES
+from tests.support.certificates import authority
 from tests.support.consul import ConsulServer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kvproxy.provider import Store
+
+_POLICY = "proxy"
+_WRITE = 'key_prefix "t" { policy = "write" } session_prefix "" { policy = "write" }'
+_NOTHING = 'key_prefix "elsewhere/" { policy = "read" }'
 
 
 def open_store(address: str) -> ConsulStore:
     """Open the Consul at ``address``."""
-    return ConsulStore(address)
+    return ConsulStore(address, probe_prefix="t")
+
+
+def open_secured(address: str) -> Store:
+    """Open a Consul as a proxy does; ``address``: the options as JSON."""
+    options = json.loads(address)
+    tls = ClientTLS(**options.pop("tls")) if "tls" in options else None
+    settings = ConsulProvider(prefix="t", tls=tls, **options)
+    assert plugin.open_store is not None
+    return plugin.open_store(settings, StaticConfiguration())
+
+
+@cache
+def _server() -> ConsulServer:
+    server = ConsulServer(Path(tempfile.mkdtemp(prefix="kvproxy-consul-")))
+    server.start()
+    return server
+
+
+class SecuredConsul:
+    """A Consul with TLS, client certificates and ACLs."""
+
+    kind = "consul"
+    open_store = "tests.stores.consul:open_secured"
+
+    def __init__(self, directory: Path) -> None:
+        self.server = ConsulServer(directory, tls=True, acl=True)
+        self.server.start()
+        token = self.server.make_token(_POLICY, _WRITE)
+        bundle = str(authority().bundle("proxy"))
+        trusting = {"ca": str(authority().path)}
+        own = {"endpoint": self.server.endpoint, "token": token}
+        complete = own | {"tls": trusting | {"cert": bundle, "key": Path(bundle).read_text()}}
+        unknown = "99999999-8888-7777-6666-555555555555"
+        self.address = json.dumps(complete)
+        self.refused = {
+            "unknown token": (json.dumps(complete | {"token": unknown}), "ACL not found"),
+            "no token": (json.dumps(complete | {"token": ""}), "no permission"),
+            "no certificate": (json.dumps(own | {"tls": trusting}), "127.0.0.1"),
+            "unknown authority": (json.dumps(own | {"tls": {}}), "certificate is not trusted"),
+            "without TLS": (json.dumps(own), "127.0.0.1"),
+        }
+        self.secrets = (token, unknown)
+
+    async def revoke(self) -> None:
+        self.server.change_policy(_POLICY, _NOTHING)
+
+    async def grant(self) -> None:
+        self.server.change_policy(_POLICY, _WRITE)
+
+    async def restart(self) -> None:
+        self.server.restart()
+
+    async def close(self) -> None:
+        self.server.kill()
 
 
 class ConsulHarness:
-    """A Consul of its own."""
+    """One server for all tests, emptied before each."""
 
     kind = "consul"
     open_store = "tests.stores.consul:open_store"
@@ -30,10 +94,11 @@ class ConsulHarness:
     # Characters that cannot be printed are refused in the address of a read.
     odd_keys = ("quote'\"`", "semicolon;--", "x" * 4000)
     refused_keys = ("", "/", "/lead", "trail/", "a//b", "nul\0", "half \ud800", "x" * 5000)
+    secured = SecuredConsul
 
     def __init__(self, directory: Path) -> None:
-        self.server = ConsulServer(directory)
-        self.server.start()
+        self.server = _server()
+        self.server.delete_everything()
         self.address = self.server.endpoint
 
     async def compact(self, store: Store, prefix: str) -> bool:
@@ -48,5 +113,8 @@ class ConsulHarness:
         self.server.restore()
         return True
 
+    async def reads(self) -> int | None:
+        return self.server.whole_reads()
+
     async def close(self) -> None:
-        self.server.kill()
+        return None

@@ -34,6 +34,9 @@ class EmbeddedHarness:
     odd_keys = ("new\nline", "tab\there", "quote'\"`", "semicolon;--", "x" * 4000, "\u202eright")
     refused_keys = ("", "/", "/lead", "trail/", "a//b", "nul\0", "half \ud800", "x" * 5000)
 
+    server = None
+    secured = None
+
     def __init__(self, directory: Path) -> None:
         self._path = directory / "store.db"
         self._copy = directory / "copy.db"
@@ -59,6 +62,9 @@ class EmbeddedHarness:
         for suffix in ("-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         return True
+
+    async def reads(self) -> int | None:
+        return None
 
     async def close(self) -> None:
         return None

@@ -2,24 +2,84 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from providers.etcd import EtcdStore
+from kvproxy.model.dynamic import ClientTLS
+from kvproxy.model.static import StaticConfiguration
+from kvproxy.model.static_providers import EtcdProvider
+from providers.etcd import EtcdStore, plugin
+from tests.support.certificates import authority
 from tests.support.etcd import EtcdServer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kvproxy.provider import Store
+
+_USER = "proxy"
+_PASSWORD = "s3cret of the proxy"
 
 
 def open_store(address: str) -> EtcdStore:
     """Open the etcd at ``address``."""
-    return EtcdStore(address)
+    return EtcdStore(address, probe_key="t")
+
+
+def open_secured(address: str) -> Store:
+    """Open an etcd as a proxy does; ``address``: the options as JSON."""
+    options = json.loads(address)
+    tls = ClientTLS(**options.pop("tls")) if "tls" in options else None
+    settings = EtcdProvider(prefix="t", use_api_v3=True, tls=tls, **options)
+    assert plugin.open_store is not None
+    return plugin.open_store(settings, StaticConfiguration())
+
+
+@cache
+def _server() -> EtcdServer:
+    server = EtcdServer(Path(tempfile.mkdtemp(prefix="kvproxy-etcd-")))
+    server.start()
+    return server
+
+
+class SecuredEtcd:
+    """An etcd with TLS and authentication."""
+
+    kind = "etcd"
+    open_store = "tests.stores.etcd:open_secured"
+
+    def __init__(self, directory: Path) -> None:
+        self.server = EtcdServer(directory, tls=True)
+        self.server.start()
+        self.server.enable_authentication(_USER, _PASSWORD, "t")
+        own = {"endpoint": self.server.endpoint, "username": _USER, "password": _PASSWORD}
+        trusting = {"tls": {"ca": str(authority().path)}}
+        self.address = json.dumps(own | trusting)
+        self.refused = {
+            "wrong password": (json.dumps(own | trusting | {"password": "guess"}), "invalid user"),
+            "no user": (json.dumps({"endpoint": self.server.endpoint} | trusting), "user name"),
+            "unknown authority": (json.dumps(own | {"tls": {}}), "certificate is not trusted"),
+            "without TLS": (json.dumps(own), "127.0.0.1"),
+        }
+        self.secrets = (_PASSWORD, "guess")
+
+    async def revoke(self) -> None:
+        self.server.revoke(_USER, "t")
+
+    async def grant(self) -> None:
+        self.server.grant(_USER, "t")
+
+    async def restart(self) -> None:
+        self.server.restart()
+        self.server.log_in()
+
+    async def close(self) -> None:
+        self.server.kill()
 
 
 class EtcdHarness:
-    """An etcd of its own."""
+    """One server for all tests, emptied before each."""
 
     kind = "etcd"
     open_store = "tests.stores.etcd:open_store"
@@ -28,10 +88,11 @@ class EtcdHarness:
     torn_read_tries = 10_000
     odd_keys = ("new\nline", "tab\there", "quote'\"`", "semicolon;--", "x" * 4000, "\u202eright")
     refused_keys = ("", "/", "/lead", "trail/", "a//b", "nul\0", "half \ud800", "x" * 5000)
+    secured = SecuredEtcd
 
     def __init__(self, directory: Path) -> None:
-        self.server = EtcdServer(directory)
-        self.server.start()
+        self.server = _server()
+        self.server.delete_everything()
         self.address = self.server.endpoint
 
     async def compact(self, store: Store, prefix: str) -> bool:
@@ -46,5 +107,8 @@ class EtcdHarness:
         self.server.restore()
         return True
 
+    async def reads(self) -> int | None:
+        return self.server.ranges()
+
     async def close(self) -> None:
-        self.server.kill()
+        return None

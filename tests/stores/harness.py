@@ -5,9 +5,50 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from kvproxy.provider import Store
+    from tests.support.store_server import StoreServer
+
+
+class SecuredStore(Protocol):
+    """A server of a test's own that lets nobody in without TLS and without credentials.
+
+    Who has the credentials may read and write the keys that begin with ``t``.
+    """
+
+    kind: str
+    open_store: str
+    """``module:function``; the function gets an address and opens the plugin with real options."""
+
+    address: str
+    """With everything that is needed."""
+
+    refused: Mapping[str, tuple[str, str]]
+    """What is missing or wrong, by its name: an address, and a pattern of the error."""
+
+    secrets: tuple[str, ...]
+    """What no error may show."""
+
+    def __init__(self, directory: Path) -> None:
+        """Start the server; ``directory`` is empty and belongs to it."""
+
+    async def revoke(self) -> None:
+        """Take the right to read away from the user of ``address``."""
+        ...
+
+    async def grant(self) -> None:
+        """Give it back."""
+        ...
+
+    async def restart(self) -> None:
+        """Kill the server and start it again."""
+        ...
+
+    async def close(self) -> None:
+        """Stop the server."""
+        ...
 
 
 class StoreHarness(Protocol):
@@ -37,6 +78,12 @@ class StoreHarness(Protocol):
     refused_keys: tuple[str, ...]
     """Keys that the store refuses with `StoreError`."""
 
+    server: StoreServer | None
+    """The server, which may be killed, frozen and wiped; None for a store in a file."""
+
+    secured: type[SecuredStore] | None
+    """Makes a server that asks for credentials; None for a store that knows none."""
+
     def __init__(self, directory: Path) -> None:
         """Make an empty store; ``directory`` is empty and belongs to it."""
 
@@ -50,6 +97,10 @@ class StoreHarness(Protocol):
 
     async def restore_older(self) -> bool:
         """Put the kept copy in place while clients are connected: the version goes backwards."""
+        ...
+
+    async def reads(self) -> int | None:
+        """Return how many reads of keys the server has answered; None when it does not count."""
         ...
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kvproxy.provider import Conflict, Transaction
+from kvproxy.provider import Conflict, StoreError, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -62,6 +62,22 @@ async def unique(store: Store, prefix: str, name: str, count: str) -> None:
         await store.write(Transaction(put=put))
 
 
+async def steady(store: Store, prefix: str) -> None:
+    """Write growing numbers, for ever, the last 20 of them to be seen; each until it is written."""
+    number = 0
+    while True:
+        number += 1
+        text = b"%d" % number
+        put = {f"{prefix}/{number % 20}": text, f"{prefix}/last": text}
+        while True:
+            try:
+                await store.write(Transaction(put=put))
+            except StoreError:
+                await asyncio.sleep(0.02)
+            else:
+                break
+
+
 async def increments(store: Store, key: str, count: str) -> None:
     """Add one to the number in ``key`` ``count`` times, by compare-and-set."""
     for _ in range(int(count)):
@@ -94,6 +110,7 @@ _JOBS: dict[str, Callable[..., Awaitable[None]]] = {
     "pairs": pairs,
     "unique": unique,
     "increments": increments,
+    "steady": steady,
     "generations": generations,
     "announce": announce,
 }

@@ -58,22 +58,28 @@ class ZookeeperHarness:
         "zookeeper/a",
     )
 
+    secured = None
+
     def __init__(self, directory: Path) -> None:
-        self._server = _server()
-        self.address = self._server.endpoint
-        _empty(self._server)
+        self.server = _server()
+        self.address = self.server.endpoint
+        _empty(self.server)
 
     async def compact(self, store: Store, prefix: str) -> bool:
         # ZooKeeper has no history at all: a watch compares trees.
         return False
 
     async def remember(self) -> bool:
-        self._server.remember()
+        self.server.remember()
         return True
 
     async def restore_older(self) -> bool:
-        self._server.restore()
+        self.server.restore()
         return True
+
+    async def reads(self) -> int | None:
+        # A tree is one request a node.
+        return None
 
     async def close(self) -> None:
         return None

@@ -40,7 +40,8 @@ class ConsulServer(StoreServer):
             "client_addr": "127.0.0.1",
             "data_dir": str(self.data),
             "disable_update_check": True,
-            "log_level": "warn",
+            # Its log names every request, and is counted.
+            "log_level": "debug",
             # Elections within a second, not ten.
             "performance": {"raft_multiplier": 1},
             # Many tests make many connections from one address.
@@ -97,6 +98,15 @@ class ConsulServer(StoreServer):
             request.add_header("X-Consul-Token", MASTER_TOKEN)
         with urllib.request.urlopen(request, timeout=5, context=self._context) as response:
             return json.load(response)
+
+    def whole_reads(self) -> int:
+        """Return how many reads of a whole prefix it has answered."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return sum("method=GET url=/v1/kv/" in line and "recurse" in line for line in lines)
+
+    def delete_everything(self) -> None:
+        """Delete all keys."""
+        self.call("DELETE", "kv/?recurse")
 
     def make_token(self, name: str, rules: str) -> str:
         """Make a policy ``name`` of ``rules`` and return a token that has it."""

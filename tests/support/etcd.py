@@ -88,6 +88,17 @@ class EtcdServer(StoreServer):
             answer: dict[str, Any] = json.load(response)
         return answer
 
+    def ranges(self) -> int:
+        """Return how many range reads it has answered."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        wanted = 'grpc_server_handled_total{grpc_code="OK",grpc_method="Range"'
+        return sum(int(float(line.split()[-1])) for line in lines if line.startswith(wanted))
+
+    def delete_everything(self) -> None:
+        """Delete all keys."""
+        self.call("kv/deleterange", {"key": "AA==", "range_end": "AA=="})
+
     def compact(self) -> None:
         """Forget everything but the newest revision."""
         revision = self.call("kv/range", {"key": _text("x")})["header"]["revision"]
