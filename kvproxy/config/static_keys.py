@@ -18,6 +18,7 @@ from msgspec import Struct
 from kvproxy.config.plugins import PluginError, load_plugin
 from kvproxy.model.keytree import nest
 from kvproxy.model.kinds import describe, fields_of
+from kvproxy.model.packed import NotTextError, readable
 from kvproxy.model.problem import Problem
 from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.static_providers import (
@@ -105,15 +106,10 @@ class StaticKeys(Struct, frozen=True):
         texts: dict[str, bytes] = {}
         for key, value in self.values.items():
             try:
-                value.decode()
-            except UnicodeDecodeError:
-                report.add(
-                    tuple(filter(None, key.split("/"))),
-                    "the value is not UTF-8",
-                    expected="text encoded as UTF-8",
-                )
-            else:
-                texts[key] = value
+                texts[key] = readable(value)
+            except NotTextError as error:
+                path = tuple(filter(None, key.split("/")))
+                report.add(path, str(error), expected=error.expected)
         return nest(texts)
 
     def where(self, path: OptionPath) -> str:

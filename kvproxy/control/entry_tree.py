@@ -10,10 +10,11 @@ from kvproxy.config.static_keys import is_static, static_values
 from kvproxy.model.decode import SECTIONS, decode_configuration, decode_entry
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.keytree import nest, split_key
+from kvproxy.model.packed import NotTextError, readable
 from kvproxy.model.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Entry = tuple[str, str]
 """(section, name)."""
@@ -129,11 +130,13 @@ class EntryTree:
         members = self._members.get(entry)
         if members is None:
             return None, []
-        values = self.values
+        values: Mapping[str, bytes] = self.values
         try:
             b"\n".join([values[key] for key in members]).decode()
         except UnicodeDecodeError:
-            return None, [self._not_text(entry, key) for key in members if _is_garbled(values[key])]
+            values, garbled = self._readable(entry, members)
+            if garbled:
+                return None, garbled
         first, rest = next(iter(members.items()))
         spelled = first[: len(first) - len(rest)].rstrip("/")
 
@@ -149,13 +152,20 @@ class EntryTree:
             reason = f"cannot be decoded: {type(error).__name__}"
             return None, [Problem(message=reason, where=spelled, entry=entry)]
 
-    def _not_text(self, entry: Entry, key: str) -> Problem:
-        return Problem(
-            message="the value is not UTF-8",
-            where=key,
-            expected="text encoded as UTF-8",
-            entry=entry,
-        )
+    def _readable(
+        self, entry: Entry, members: Iterable[str]
+    ) -> tuple[dict[str, bytes], list[Problem]]:
+        """Return the values as UTF-8 by key, and a problem for each that is none."""
+        found: dict[str, bytes] = {}
+        problems = []
+        for key in members:
+            try:
+                found[key] = readable(self.values[key])
+            except NotTextError as error:
+                problems.append(
+                    Problem(message=str(error), where=key, expected=error.expected, entry=entry)
+                )
+        return found, problems
 
     def _apply_stray(self, key: str, value: bytes | None) -> None:
         """Keep a key that belongs to no entry: alias, static option, or a mistake."""
@@ -202,11 +212,3 @@ class EntryTree:
         gathered = (*self._stray_problems, *chain.from_iterable(self._entry_problems.values()))
         if gathered != self.problems:
             self.problems = gathered
-
-
-def _is_garbled(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return True
-    return False

@@ -14,16 +14,17 @@ COMMANDS = {
     "watch": ("kvproxy.cli.kv.watch", "Print changes as they happen."),
 }
 
-HELP = """Read and write the keys of a store, the embedded one unless --store names another.
+HELP = """Read and write the keys of a store: the one that is configured, or the embedded one.
 
-Keys are whole keys, with the prefix: `kvproxy/frontends/web/backend`. Where the store is comes
-from the same options as for `kvproxy run`: --configFile, --embedded.path, --stateDir, ...
+Keys are whole keys, with the prefix: `kvproxy/frontends/web/backend`. Which store and where it is
+comes from the same options as for `kvproxy run`: --configFile, --consul.endpoint, --embedded.path,
+... Where several are configured, --store names one.
 
 \b
 Examples:
   kvproxy kv put kvproxy/frontends/web/backend blue --embedded.path=store.db
   kvproxy kv ls kvproxy/frontends --embedded.path=store.db
-  kvproxy kv import routes.toml --embedded.path=store.db
+  kvproxy kv import routes.toml --consul.endpoint=127.0.0.1:8500
 """
 
 command = CommandGroup("kv", COMMANDS, help=HELP)

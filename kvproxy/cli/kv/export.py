@@ -6,11 +6,11 @@ import click
 import rtoml
 
 from kvproxy.cli.kv.document import to_document
+from kvproxy.cli.output import show_problems
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
 from kvproxy.config.store_writer import read
-from kvproxy.model.decode import decode_configuration
-from kvproxy.model.keytree import nest
+from kvproxy.control.entry_tree import EntryTree
 
 
 @click.command("export", cls=SettingsCommand)
@@ -28,12 +28,11 @@ def command(store: str | None) -> None:
     """
     held = with_store(store, read)
     stem = f"{held.active}/".lstrip("/")
-    configuration, problems = decode_configuration(
-        nest(held.dynamic), where=lambda path: stem + "/".join(path), style="kv"
-    )
+    tree = EntryTree(held.active)
+    tree.replace({stem + key: value for key, value in held.dynamic.items()})
+    tree.refresh()
     click.echo(f"# revision {held.version}")
-    click.echo(rtoml.dumps(to_document(configuration)), nl=False)
-    for problem in problems:
-        click.echo(f"{'Error' if problem.fatal else 'Warning'}: {problem}", err=True)
-    if any(problem.fatal for problem in problems):
+    click.echo(rtoml.dumps(to_document(tree.configuration)), nl=False)
+    show_problems(tree.problems)
+    if any(problem.fatal for problem in tree.problems):
         raise SystemExit(1)
