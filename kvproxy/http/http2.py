@@ -201,7 +201,7 @@ class Connection:
     def forget(self, stream: Stream) -> None:
         """Remove a stream, with everything that waits on it."""
         self.streams.pop(stream.number, None)
-        stream.sending = stream.receiving = False
+        stream.local_open = stream.remote_open = False
         outbox = stream.outbox
         if outbox is not None:
             self.schedule.discard(stream, outbox.priority)
@@ -220,7 +220,7 @@ class Connection:
 
     def sent_all(self, stream: Stream) -> None:
         """Take note that a stream has nothing more to send."""
-        if not stream.receiving:
+        if not stream.remote_open:
             self.forget(stream)
 
     def misbehaved(self, stream: Stream, code: int) -> None:

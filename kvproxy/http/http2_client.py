@@ -125,14 +125,14 @@ class ClientConnection(ReadingConnection):
             return
         stream.expected = 0 if without_body else length
         if ended:
-            stream.receiving = False
-            if not stream.sending:
+            stream.remote_open = False
+            if not stream.local_open:
                 self.forget(stream)
         stream.head_received(status, lines, length, ended)
 
     def _data_received(self, flags: int, number: int, payload: bytes) -> None:
         stream = self.streams.get(number)
-        if isinstance(stream, ClientStream) and not stream.answered and stream.receiving:
+        if isinstance(stream, ClientStream) and not stream.answered and stream.remote_open:
             # RFC 9113, section 8.1: an answer starts with its head.
             self._receive_window -= len(payload)
             self.give_credit(len(payload))

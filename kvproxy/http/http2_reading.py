@@ -95,6 +95,11 @@ class ReadingConnection(Connection):
             return
         self._buffer = data[position:] if position < len(data) else b""
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether the rest of a frame, or of a header block, is to come next."""
+        return bool(self._buffer or self._awaited)
+
     def _read_frames(self, data: bytes) -> int:
         """Act on the whole frames in `data`; the answer is where the first that is not whole
         starts."""
@@ -187,13 +192,13 @@ class ReadingConnection(Connection):
     def _trailers_received(self, stream: Stream, block: bytes, flags: int) -> None:
         """Act on the second header block of a message (RFC 9113, section 8.1)."""
         lines = self._decode_trailers(block)
-        if not stream.receiving:
+        if not stream.remote_open:
             self.misbehaved(stream, STREAM_CLOSED)
         elif isinstance(lines, int) or not flags & END_STREAM or stream.expected > 0:
             self.misbehaved(stream, PROTOCOL_ERROR)
         else:
-            stream.receiving = False
-            if not stream.sending:
+            stream.remote_open = False
+            if not stream.local_open:
                 self.streams.pop(stream.number, None)
             stream.trailers_received(lines)
 
@@ -216,7 +221,7 @@ class ReadingConnection(Connection):
         if self._receive_window < 0:
             raise ViolationError(FLOW_CONTROL_ERROR, "connection window exceeded")
         stream = self.streams.get(number)
-        if stream is None or not stream.receiving:
+        if stream is None or not stream.remote_open:
             self.give_credit(size)
             self._unexpected(number, stream, "DATA")
             return
@@ -241,8 +246,8 @@ class ReadingConnection(Connection):
                 self.misbehaved(stream, PROTOCOL_ERROR)
                 return
         if ended:
-            stream.receiving = False
-            if not stream.sending:
+            stream.remote_open = False
+            if not stream.local_open:
                 self.streams.pop(number, None)
         stream.body_received(payload, ended)
 

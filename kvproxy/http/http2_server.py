@@ -50,8 +50,8 @@ _DRAINING_PING: Final = b"draining"
 class Request:
     """A request head: what `kvproxy.http.blocks.BlockDecoder.request` says of it.
 
-    ``status``: what it must be answered with when it is refused, else 0. ``prepared`` belongs to
-    whoever serves it: equal requests of a connection may share one object.
+    ``status``: what it must be answered with when it is refused, else 0. ``prepared``: what
+    whoever serves it made of the head; equal requests of a connection may share one object.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class Request:
         self.length = length
         self.cut = cut
         self.status = status
-        self.prepared: object = None
+        self.prepared: bytes | None = None
         self.priority = UNSPECIFIED
         if b"\r\nPriority: " in head:
             self.priority = parse_priority(b",".join(values(head, b"priority")))
@@ -212,7 +212,7 @@ class ServerConnection(ReadingConnection):
         """Take note that an answer is complete."""
         self._frames.earn()
         self._reset_allowance.earn()
-        if stream.receiving:
+        if stream.remote_open:
             # RFC 9113, section 8.1: the rest of the request is not wanted.
             stream.reset(NO_ERROR)
         else:
@@ -256,7 +256,7 @@ class ServerConnection(ReadingConnection):
         stream = self._make_stream(self, number, request)
         streams[number] = stream
         if ended:
-            stream.receiving = False
+            stream.remote_open = False
         if self._wishes and number in self._wishes:
             stream.set_priority(self._wishes.pop(number))
         stream.start(bool(ended))

@@ -50,21 +50,21 @@ class Outbox:
 class Stream:
     """One request and its answer. A subclass acts on what arrives.
 
-    ``receiving``: the other side may still send; ``sending``: we may. A stream on which neither
-    holds is forgotten by its connection. Bytes that arrived count against the windows until
-    `consumed` is called.
+    ``remote_open``: the other side may still send; ``local_open``: we may. A stream on which
+    neither holds is forgotten by its connection. Bytes that arrived count against the windows
+    until `consumed` is called.
     """
 
     __slots__ = (
         "connection",
         "credit",
         "expected",
+        "local_open",
         "number",
         "outbox",
         "receive_window",
-        "receiving",
+        "remote_open",
         "send_credit",
-        "sending",
         "unread",
     )
 
@@ -72,8 +72,8 @@ class Stream:
         """``number``: the stream's identifier."""
         self.connection = connection
         self.number = number
-        self.receiving = True
-        self.sending = True
+        self.remote_open = True
+        self.local_open = True
         # Windows: what the other side may send; what it took less than its initial window.
         self.receive_window = STREAM_WINDOW
         self.send_credit = 0
@@ -183,7 +183,7 @@ class Stream:
     def reset(self, code: int) -> None:
         """End the stream now, telling the other side why."""
         connection = self.connection
-        if self.sending or self.receiving:
+        if self.local_open or self.remote_open:
             connection.write(rst_stream(self.number, code))
             connection.remember_reset(self.number)
             connection.forget(self)
@@ -193,7 +193,7 @@ class Stream:
         size = min(size, self.unread)
         self.unread -= size
         self.connection.give_credit(size)
-        if not self.receiving:
+        if not self.remote_open:
             return
         self.credit += size
         if self.credit >= STREAM_WINDOW // 2:
@@ -264,5 +264,5 @@ class Stream:
 
     def _sent_all(self) -> None:
         """Take note that we have said all we had to say."""
-        self.sending = False
+        self.local_open = False
         self.connection.sent_all(self)

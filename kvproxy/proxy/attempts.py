@@ -247,6 +247,10 @@ class Attempts:
         """Pass more of the body on."""
         self.exchange.response_data(data)
 
+    def response_trailers(self, lines: bytes) -> None:
+        """Pass the trailers on."""
+        self.exchange.response_trailers(lines)
+
     def response_ended(self) -> None:
         """Pass on that the answer is complete."""
         self._upstream = None

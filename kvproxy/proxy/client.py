@@ -51,6 +51,9 @@ IDLE, READING_HEAD, ACTIVE, LINGERING, TUNNELLING = range(5)
 DIRECT_MASK = PLAIN_PATH | UPGRADE | FORWARDED | OPTIONS_STAR | EXPECT
 """A request with exactly PLAIN_PATH of these can take the direct way."""
 
+PREFACE_START = b"PRI * HTTP/2.0\r\n"
+"""How a client of HTTP/2 begins (RFC 9113, section 3.4)."""
+
 PIPELINE_LIMIT = 65_536
 """Bytes of following requests that wait for the present answer before reading stops."""
 
@@ -368,6 +371,9 @@ class ClientConnection(asyncio.Protocol):
                 self.deadline = self._started + self._listener.head_seconds
             self._buffer = data
             return
+        if result == 505 and data.startswith(PREFACE_START) and self._may_switch:
+            self._switch_to_http2(data)
+            return
         self._phase = ACTIVE
         self._started = monotonic()
         self._host = b""
@@ -379,6 +385,20 @@ class ClientConnection(asyncio.Protocol):
             self._answer(Answer(417))
         else:
             self._answer(text_answer(result))
+
+    @property
+    def _may_switch(self) -> bool:
+        """Whether these are the first bytes of the connection, without TLS."""
+        return not self._host and self._plain_descriptor >= 0
+
+    def _switch_to_http2(self, data: bytes) -> None:
+        """Leave the connection to HTTP/2: the client knows that it is spoken here (RFC 9113,
+        section 3.3)."""
+        self._listener.connections.discard(self)
+        protocol = self._listener.protocol_for("h2")
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        protocol.data_received(data)
 
     def _decide(
         self, data: bytes, head: bytes, host: bytes, target: bytes, end: int
@@ -502,6 +522,9 @@ class ClientConnection(asyncio.Protocol):
         if self._phase != TUNNELLING and not self._listener.write_is_total:
             self.deadline = self.clock.now + self._listener.write_seconds
         self._send(data)
+
+    def response_trailers(self, lines: bytes) -> None:
+        """Pass over them: HTTP/1.0 knows none, and HTTP/1.1 has them in the framing."""
 
     def response_ended(self) -> None:
         """Finish the answer."""

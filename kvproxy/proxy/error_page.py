@@ -167,6 +167,10 @@ class PageRequest:
         """Pass more of the page on."""
         self.exchange.response_data(data)
 
+    def response_trailers(self, lines: bytes) -> None:
+        """Pass the trailers on."""
+        self.exchange.response_trailers(lines)
+
     def response_ended(self) -> None:
         """Pass on that the page is complete."""
         self._upstream = None

@@ -122,6 +122,9 @@ class Exchange(Protocol):
     def response_data(self, data: bytes) -> None:
         """Take more of the body."""
 
+    def response_trailers(self, lines: bytes) -> None:
+        """Take the trailers of a body that came without its framing; `response_ended` follows."""
+
     def response_ended(self) -> None:
         """Take note that the answer is complete."""
 

@@ -140,6 +140,9 @@ class _Exchange:
             self._fail(f"{self._server.name}: the answer is larger than {MAX_FETCHED_BYTES} bytes")
             self.abandon()
 
+    def response_trailers(self, lines: bytes) -> None:
+        """Pass over them."""
+
     def response_ended(self) -> None:
         """Hand the answer over."""
         self._upstream = None

@@ -11,9 +11,12 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kvproxy.http.scan import KEEP_ALIVE
+from kvproxy.http.hpack import MAX_DECODED_BYTES
+from kvproxy.http.http2 import Limits
+from kvproxy.http.scan import KEEP_ALIVE, MAX_HEADERS
 from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.forwarded import Trust
+from kvproxy.proxy.http2_client import Http2Client
 from kvproxy.proxy.stages import NO_STAGES, Stages
 from kvproxy.proxy.tls import EntryPointTLS
 from kvproxy.proxy.tls_connection import TLSConnection
@@ -46,10 +49,16 @@ BACKLOG = 4096
 
 ALL_FLAGS = -1
 
+PSEUDO_FIELDS = 4
+"""Fields of an HTTP/2 request that are no headers."""
+
 HANDSHAKE_SECONDS = 10.0
 """Bound for a TLS handshake, from accept on, and for a PROXY protocol header (none in Go)."""
 
-PROTOCOLS: dict[str, Callable[[Listener], asyncio.Protocol]] = {"http/1.1": ClientConnection}
+PROTOCOLS: dict[str, Callable[[Listener], asyncio.Protocol]] = {
+    "h2": Http2Client,
+    "http/1.1": ClientConnection,
+}
 """What TLS entry points offer by ALPN, the preferred protocol first, and what speaks it."""
 
 Internal = Callable[[], tuple[int, bytes]]
@@ -116,6 +125,10 @@ class Listener:
         self.allow_unsafe_paths = settings.allow_unsafe_paths
         self.maximum_head_bytes = settings.max_header_bytes
         self.maximum_headers = settings.max_headers
+        self.http2_limits = Limits(
+            header_bytes=min(settings.max_header_bytes, MAX_DECODED_BYTES),
+            header_count=min(settings.max_headers + PSEUDO_FIELDS, MAX_HEADERS),
+        )
         self.idle_seconds = timeouts.idle_timeout or ANSWER_SECONDS
         self.read_is_total = timeouts.read_timeout > 0
         self.head_seconds = timeouts.read_timeout or HEAD_SECONDS

@@ -366,6 +366,10 @@ class Passage:
                 return
         self.exchange.response_data(data)
 
+    def response_trailers(self, lines: bytes) -> None:
+        """Pass the trailers on."""
+        self.exchange.response_trailers(lines)
+
     def response_ended(self) -> None:
         """Pass on that the answer is complete."""
         if self._body is not None:

@@ -252,6 +252,11 @@ class UpstreamConnection(asyncio.Protocol):
             ended = chunks.finished
             if rest:
                 self._reusable = False
+            if ended and chunks.trailers and decodes(exchange):
+                exchange.response_head(head, status, kind, length, data, False)
+                if self.exchange is exchange:
+                    self._end_with(exchange, chunks.trailers)
+                return
         elif kind == CLOSE:
             self._body = CLOSE
             exchange.flags &= ~KEEP_ALIVE
@@ -287,9 +292,18 @@ class UpstreamConnection(asyncio.Protocol):
             if chunks.finished and self.exchange is exchange:
                 if rest:
                     self._reusable = False
-                self._end(exchange)
+                if chunks.trailers and decodes(exchange):
+                    self._end_with(exchange, chunks.trailers)
+                else:
+                    self._end(exchange)
         else:
             exchange.response_data(data)
+
+    def _end_with(self, exchange: Exchange, trailers: bytes) -> None:
+        """Finish the answer with its trailers."""
+        self._release(exchange)
+        exchange.response_trailers(trailers)
+        exchange.response_ended()
 
     def _end(self, exchange: Exchange) -> None:
         """Finish the answer."""

@@ -216,9 +216,9 @@ def test_answer_before_the_end_of_the_request() -> None:
     asked = client.ask(POST, ended=False)
     client.send(headers(OK))
     assert asked.ended
-    assert asked.sending
+    assert asked.local_open
     client.send(rst_stream(1, NO_ERROR))
-    assert not asked.sending
+    assert not asked.local_open
 
 
 def test_request_body_within_the_windows() -> None:

@@ -91,7 +91,7 @@ def test_server(seed: int) -> None:
         for number, request in service.streams.items():
             if request.unread:
                 request.consumed(rng.randrange(request.unread + 1))
-            if request.ended and request.sending and request.outbox is None:
+            if request.ended and request.local_open and request.outbox is None:
                 assert request.body == sent[number]
                 assert request.request.target == b"/hold/%d" % number
                 request.answer(200, request.body)
@@ -134,7 +134,7 @@ def test_client(seed: int) -> None:
             client.connection.open(request, encode_request(head, b"http"), ended=False)
             bodies[request.number] = rng.randbytes(rng.choice([0, 10, 5000, 100_000]))
             request.send_data(bodies[request.number], ended=rng.random() < 0.5)
-            if request.sending and (request.outbox is None or not request.outbox.ended):
+            if request.local_open and (request.outbox is None or not request.outbox.ended):
                 request.send_trailers(b"\0\1x\1y")
             requests.append(request)
         client.ready = False
