@@ -1,6 +1,7 @@
 """The chunked transfer coding (RFC 9112, section 7.1), read strictly and passed on or decoded."""
 
 import re
+from collections.abc import Container
 from typing import Final
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -66,11 +67,13 @@ class ChunkedReader:
 
     With `decode` the pieces of content come out; without it the body comes out as it is spelled,
     only trailer fields that must not be there are left out. `finished` is true once the body has
-    ended. Trailers are bounded by `max_trailer_bytes`, everything else by constants.
+    ended. Trailers are bounded by `max_trailer_bytes`, everything else by constants. `forbidden`
+    are further names (lower case, with hyphens) of trailers that must not be there.
     """
 
     __slots__ = (
         "_decode",
+        "_forbidden",
         "_held",
         "_max_trailer_bytes",
         "_remaining",
@@ -80,9 +83,15 @@ class ChunkedReader:
         "finished",
     )
 
-    def __init__(self, decode: bool = False, max_trailer_bytes: int = 8192) -> None:
+    def __init__(
+        self,
+        decode: bool = False,
+        max_trailer_bytes: int = 8192,
+        forbidden: Container[bytes] = (),
+    ) -> None:
         """Start before the first chunk."""
         self._decode = decode
+        self._forbidden = forbidden
         self._max_trailer_bytes = max_trailer_bytes
         self._state = _SIZE
         self._remaining = 0
@@ -167,7 +176,8 @@ class ChunkedReader:
             if self._trailer_bytes > self._max_trailer_bytes:
                 raise ChunkedError("trailers too large")
             position = match.end()
-            if is_trailer(match[1].lower()):
+            name = match[1].lower()
+            if is_trailer(name) and name.replace(b"_", b"-") not in self._forbidden:
                 self._trailers.append(match[0])
         self.finished = True
         end = position + 2

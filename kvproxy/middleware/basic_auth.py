@@ -18,7 +18,7 @@ from kvproxy.middleware.password_hashes import cost, is_slow, verify
 from kvproxy.middleware.users import Users, UsersError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from kvproxy.middleware.contract import Outcome, Request
 
@@ -75,6 +75,10 @@ class BasicAuth(Middleware):
         self._remembered: dict[bytes, str] = {}
         self._dearest_of: dict[str, str] | None = None
         self._dearest = ""
+
+    def sets(self) -> Iterable[bytes]:
+        """Return the name of the header with the user's name, if there is one."""
+        return (self._user_header,) if self._user_header else ()
 
     def request(self, request: Request) -> Outcome:
         """Answer 401 unless the credentials are right; slow hashes are verified in a thread."""

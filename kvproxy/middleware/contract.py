@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from kvproxy.http.head import canonical_name, with_lines, without
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from kvproxy.http.answer import Answer
 
@@ -177,6 +177,11 @@ class Middleware:
     """
 
     __slots__ = ("__weakref__",)
+
+    def sets(self) -> Iterable[bytes]:
+        """Return the names (lower case) of request headers that the server believes because this
+        middleware sets them: clients must not send them as trailers either."""
+        return ()
 
     def request(self, request: Request) -> Outcome:
         """Look at a request, perhaps change it; see `Outcome`."""

@@ -22,7 +22,7 @@ from kvproxy.middleware.header_values import header_name
 from kvproxy.middleware.users import Users, UsersError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from kvproxy.middleware.contract import Outcome, Request
 
@@ -61,6 +61,10 @@ class DigestAuth(Middleware):
         self._dummy = secrets.token_hex(16).encode()
         # The highest count that was seen with each nonce, the oldest nonce first.
         self._nonces: dict[bytes, int] = {}
+
+    def sets(self) -> Iterable[bytes]:
+        """Return the name of the header with the user's name, if there is one."""
+        return (self._user_header,) if self._user_header else ()
 
     def request(self, request: Request) -> Outcome:
         """Answer 401 with a new challenge unless the proof is right and new."""

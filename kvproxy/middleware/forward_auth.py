@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -17,7 +18,7 @@ from kvproxy.middleware.fetching import FetchError
 from kvproxy.middleware.header_values import has_no_effect, header_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kvproxy.middleware.contract import Outcome, Request
     from kvproxy.middleware.fetching import Fetched, Fetches
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kvproxy.middleware")
 
 FAILED = Answer(500)
+
+QUIET_SECONDS = 5.0
+"""How long further failures are not written to the log."""
 
 _NOT_SENT = (
     b"connection",
@@ -45,7 +49,7 @@ class ForwardAuth(Middleware):
     as the entry point believes it; else none of it is (CVE-2026-35051, CVE-2026-54764).
     """
 
-    __slots__ = ("_address", "_copied", "_fetch", "_start", "_trust")
+    __slots__ = ("_address", "_copied", "_fetch", "_quiet_until", "_start", "_trust")
 
     def __init__(self, options: Options, fetches: Fetches) -> None:
         """``fetches`` makes what asks the server. Raises ValueError, OSError."""
@@ -54,8 +58,13 @@ class ForwardAuth(Middleware):
         tls = None if options.tls is None else client_tls_context(options.tls)
         self._fetch = fetches(options.address, tls)
         self._trust = options.trust_forward_header
+        self._quiet_until = 0.0
         names = [header_name(name) for name in options.auth_response_headers]
         self._copied = tuple(name for name in names if not has_no_effect(name))
+
+    def sets(self) -> Iterable[bytes]:
+        """Return the names of the headers that are copied."""
+        return self._copied
 
     def request(self, request: Request) -> Outcome:
         """Ask; the request goes on after 2xx, else the client gets the server's answer."""
@@ -65,7 +74,7 @@ class ForwardAuth(Middleware):
         try:
             fetched = await self._fetch(self._head(request))
         except FetchError as error:
-            logger.debug("forward authentication failed: %s", error)
+            self._note(error)
             return FAILED
         if not 200 <= fetched.status <= 299:
             return self._refusal(fetched)
@@ -73,6 +82,13 @@ class ForwardAuth(Middleware):
             values = [value for key, value in fetched.headers if key.lower() == name]
             request.set(name, *values)
         return None
+
+    def _note(self, error: FetchError) -> None:
+        """Write a failure to the log, the first of a while for all that follow."""
+        now = monotonic()
+        if now > self._quiet_until:
+            self._quiet_until = now + QUIET_SECONDS
+            logger.warning("answered 500: no answer to forward authentication: %s", error)
 
     def _head(self, request: Request) -> bytes:
         head = without_any(request.head, _NOT_SENT)

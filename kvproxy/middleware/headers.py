@@ -9,7 +9,7 @@ from kvproxy.middleware.header_values import settable
 from kvproxy.middleware.response_lines import ResponseLines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from kvproxy.middleware.contract import Outcome, Request
 
@@ -24,6 +24,10 @@ class CustomRequestHeaders(Middleware):
         self._headers = tuple(
             (name, (value,) if value else ()) for name, value in settable(headers).items()
         )
+
+    def sets(self) -> Iterable[bytes]:
+        """Return their names."""
+        return (name for name, _ in self._headers)
 
     def request(self, request: Request) -> Outcome:
         """Set them."""

@@ -18,7 +18,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import Answer, text_answer
-from kvproxy.http.scan import CHUNKED_BODY, FORWARDED, HTTP10, SPLIT
+from kvproxy.http.chunked import ChunkedReader
+from kvproxy.http.scan import CHUNKED, CHUNKED_BODY, FORWARDED, HTTP10, SPLIT
 from kvproxy.middleware.contract import Request
 from kvproxy.proxy.attempts import CLIENT_LEFT, Attempts
 from kvproxy.proxy.decision import route, with_uri
@@ -92,6 +93,7 @@ class Passage:
         "_stages",
         "_status",
         "_then",
+        "_trailers",
         "_upstream",
         "exchange",
     )
@@ -124,6 +126,7 @@ class Passage:
         self._stages: Stages = listener.stages
         self._status = 0
         self._then: Callable[[], None] = self._route
+        self._trailers: ChunkedReader | None = None
         self._upstream: Upstream | None = None
         exchange.connected(self)
 
@@ -194,6 +197,11 @@ class Passage:
         if self._reading_paused:
             attempts.pause_reading()
         held, self._held = self._held, []
+        names = self._listener.stages.names | self._chain.stages.names
+        if names and self._asked.flags & CHUNKED:
+            # What a server believes of a header it may believe of a trailer (CVE-2026-88004).
+            self._trailers = ChunkedReader(forbidden=names)
+            held = [self._trailers.feed(data)[0] for data in held]
         attempts.start(held)
 
     def _forwarded_lines(self) -> bytes:
@@ -218,6 +226,8 @@ class Passage:
 
     def send_request(self, data: bytes) -> None:
         """Pass body bytes on, or keep them until the stages are passed."""
+        if self._trailers is not None:
+            data, _ = self._trailers.feed(data)
         if self._upstream is not None:
             self._upstream.send_request(data)
             return

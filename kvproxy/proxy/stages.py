@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 class Stages:
     """``steps``: on the way in, each with what is called when a request it let pass has ended;
-    ``changes``: on the way out, the innermost first. False when there is nothing to do."""
+    ``changes``: on the way out, the innermost first; ``names``: of the headers that they set. False
+    when there is nothing to do."""
 
-    __slots__ = ("changes", "steps")
+    __slots__ = ("changes", "names", "steps")
 
     def __init__(self, middlewares: Sequence[Middleware] = ()) -> None:
         """``middlewares``: in the order in which a request meets them."""
@@ -35,6 +36,8 @@ class Stages:
         self.changes: tuple[Change, ...] = tuple(
             each.response for each in reversed(middlewares) if _overrides(each, "response")
         )
+
+        self.names = frozenset(name for each in middlewares for name in each.sets())
 
     def __bool__(self) -> bool:
         """Say whether there is anything to do."""

@@ -371,6 +371,12 @@ def proxy(servers: Servers, auth_server: Backend, users_file: Path) -> Iterator[
             "users": on("Host:users", auth=users),
             "listed": on("Host:listed", whiteList={"sourceRange": ["127.0.0.7"]}),
             "ws": on("Host:ws"),
+            "gone": on("Host:gone", auth={"forward": {"address": servers.addresses["dead"]}}),
+            "field": on("Host:field", auth={"headerField": "X-User", "basic": {"users": [APR1]}}),
+            "copied": on(
+                "Host:copied",
+                auth={"forward": {**asked, "authResponseHeaders": ["X-User", "X-Group"]}},
+            ),
         },
     }
     auth_server.on("/told", Answer((plain_answer(b""),)))
@@ -509,6 +515,45 @@ def test_l01_clients_of_another_address(proxy: ProxyProcess) -> None:
     with RawConnection.over(listed) as client:
         assert client.request(build_request(host="listed")).status == 200
     assert fetch(proxy.port, build_request(host="listed")).status == 403
+
+
+@pytest.mark.parametrize("host", ["field", "copied"])
+@pytest.mark.parametrize("pieces", [1, 2], ids=["at-once", "later"])
+def test_what_a_middleware_says_cannot_come_as_a_trailer(
+    proxy: ProxyProcess, servers: Servers, host: str, pieces: int
+) -> None:
+    """A server may take trailers for headers (CVE-2026-88004)."""
+    path = f"/trailers-{host}-{pieces}"
+    head = build_request(path, host=host, method="POST", headers=(RIGHT,), chunks=(b"x",))
+    trailers = b"X-User: root\r\nx_user: root\r\nX-Sum: 1\r\n\r\n"
+    with proxy.connect() as client:
+        client.send(head[:-2] if pieces == 2 else head[:-2] + trailers)
+        if pieces == 2:
+            client.silent_for(0.05)
+            client.send(trailers)
+        assert client.read_response().status == 200
+    (seen,) = servers["echo"].wait_for(path)
+    assert seen.trailers == ((b"X-Sum", b"1"),)
+    assert seen.values("X-User") == ([b"test"] if host == "field" else [])
+
+
+@pytest.mark.parametrize("token", ["X-User", "x-user", "X_User", "X-Group"])
+def test_connection_cannot_remove_what_a_middleware_says(proxy: ProxyProcess, token: str) -> None:
+    """(CVE-2021-32813, CVE-2024-45410, CVE-2026-29054)"""
+    sent = (RIGHT, ("Connection", f"{token}, close"), ("X-Group", "admins"))
+    seen = echoed(proxy.fetch(host="field", headers=sent))
+    assert seen.values("X-User") == [b"test"]
+
+
+def test_no_secret_stands_in_the_log(proxy: ProxyProcess) -> None:
+    """Not even at the level DEBUG (CVE-2022-23469)."""
+    for host in ("field", "digest", "users", "copied"):
+        proxy.fetch(host=host, headers=(RIGHT, ("Cookie", "session=1234567")))
+    proxy.fetch(host="gone", headers=(RIGHT,))
+    wait_until(lambda: "no answer to forward authentication" in proxy.log(), "the failure")
+    log = proxy.log()
+    for secret in (RIGHT[1].split()[1], "1234567", APR1.split("$")[3], DIGEST.split(":")[2]):
+        assert secret not in log
 
 
 @pytest.fixture(scope="module")

@@ -219,7 +219,16 @@ CASES = [
         ),
         {"many": servers(a=1, b=1)},
     ),
-    *waits_for("authentication", "B08"),
+    Case(
+        "B08",
+        {
+            "open": frontend("Host:open"),
+            "closed": frontend(
+                "Host:closed", basicAuth=["test:$apr1$H6uskkkW$IgXLP6ewTrSuBkTrqE8wj/"]
+            ),
+        },
+        ((Ask(host="open"), Forwarded()), (Ask(host="closed"), Answered(401))),
+    ),
     Case(
         "B10",
         {"all": frontend("PathPrefix:/", backend="sticky")},
