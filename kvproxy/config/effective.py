@@ -152,6 +152,8 @@ class Draft(Report):
             forwarded = point.setdefault("forwardedHeaders", {"insecure": True})
             for text in forwarded.get("trustedIPs", ()):
                 self._network(("entryPoints", name, "forwardedHeaders", "trustedIPs"), text)
+            if "proxyProtocol" in point:
+                self._proxy_protocol(("entryPoints", name, "proxyProtocol"), point["proxyProtocol"])
             if "tls" in point:
                 self._tls(("entryPoints", name, "tls"), point["tls"])
         self._middlewares(points)
@@ -228,6 +230,15 @@ class Draft(Report):
         elif address in addresses and int(match[1]) != 0:
             self.add(path, f"is also the address of `{addresses[address]}`", expected="another one")
         addresses[address] = name
+
+    def _proxy_protocol(self, path: Path, section: Mapping[str, Any]) -> None:
+        networks = section.get("trustedIPs", ())
+        for text in networks:
+            self._network((*path, "trustedIPs"), text)
+        if section.get("insecure"):
+            self.add((*path, "insecure"), "lets every client claim any address", fatal=False)
+        elif not networks:
+            self.add(path, "believes nobody", expected="trustedIPs", fatal=False)
 
     def _tls(self, path: Path, tls: Mapping[str, Any]) -> None:
         version = tls.get("minVersion", "")

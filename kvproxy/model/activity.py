@@ -39,6 +39,7 @@ ACTIVE_STATIC = frozenset(
         "entryPoints.*.auth",
         "entryPoints.*.compress",
         "entryPoints.*.forwardedHeaders",
+        "entryPoints.*.proxyProtocol",
         "entryPoints.*.redirect",
         "entryPoints.*.tls",
         "entryPoints.*.whiteList",

@@ -66,7 +66,7 @@ class ForwardedHeaders(Section, frozen=True, rename="camel", kw_only=True):
 
 
 class ProxyProtocol(Section, frozen=True, rename="camel", kw_only=True):
-    """The PROXY protocol, version 1."""
+    """The PROXY protocol, versions 1 and 2: a load balancer announces the address of the client."""
 
     insecure: Annotated[bool, about("believe every peer")] = False
     trusted_ips: Annotated[tuple[str, ...], about("addresses or networks that are believed")] = (
@@ -112,7 +112,9 @@ class EntryPoint(Section, frozen=True, rename="camel", kw_only=True):
     white_list: Annotated[WhiteList, about("addresses that may use it")] | None = None
     redirect: Annotated[Redirect, about("redirect everything")] | None = None
     auth: Annotated[Auth, about("authentication")] | None = None
-    proxy_protocol: Annotated[ProxyProtocol, about("PROXY protocol")] | None = None
+    proxy_protocol: Annotated[ProxyProtocol, about("PROXY protocol, versions 1 and 2")] | None = (
+        None
+    )
     forwarded_headers: (
         Annotated[ForwardedHeaders, about("whose `X-Forwarded-*` headers are believed")] | None
     ) = None

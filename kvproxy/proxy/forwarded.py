@@ -14,7 +14,7 @@ from kvproxy.http.authority import port_of
 from kvproxy.model.addresses import AddressRanges, parse_address
 
 if TYPE_CHECKING:
-    from kvproxy.model.static import ForwardedHeaders
+    from kvproxy.model.static import ForwardedHeaders, ProxyProtocol
 
 OVERWRITTEN = frozenset(
     (
@@ -37,7 +37,7 @@ class Trust:
 
     __slots__ = ("_everybody", "_networks")
 
-    def __init__(self, settings: ForwardedHeaders | None) -> None:
+    def __init__(self, settings: ForwardedHeaders | ProxyProtocol | None) -> None:
         """``settings`` None means everybody, the default of Traefik 1.7. Raises ValueError on a
         bad network."""
         self._everybody = settings is None or settings.insecure

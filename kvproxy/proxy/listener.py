@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kvproxy.http.hpack import MAX_DECODED_BYTES
 from kvproxy.http.http2 import Limits
 from kvproxy.http.scan import KEEP_ALIVE, MAX_HEADERS
+from kvproxy.proxy.announced import AnnouncedConnection
 from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.forwarded import Trust
 from kvproxy.proxy.http2_client import Http2Client
@@ -122,6 +123,8 @@ class Listener:
         self.clock = clock
         self.server_name = server_name
         self.trust = Trust(entry_point.forwarded_headers)
+        announcing = entry_point.proxy_protocol
+        self._announcers = None if announcing is None else Trust(announcing)
         self.allow_unsafe_paths = settings.allow_unsafe_paths
         self.maximum_head_bytes = settings.max_header_bytes
         self.maximum_headers = settings.max_headers
@@ -183,6 +186,12 @@ class Listener:
 
     def _accept(self) -> asyncio.Protocol:
         """Return what takes a new connection."""
+        if self._announcers is None:
+            return self._begin()
+        return AnnouncedConnection(self, self._announcers, self._begin)
+
+    def _begin(self) -> asyncio.Protocol:
+        """Return what takes the client's own bytes."""
         return ClientConnection(self) if self.tls is None else TLSConnection(self, self.tls)
 
     def protocol_for(self, negotiated: str | None) -> asyncio.Protocol:
@@ -252,7 +261,7 @@ class Listener:
         handshakes, self._handshakes_failed = self._handshakes_failed, {}
         for reason, times in handshakes.items():
             logger.info(
-                "TLS handshakes failed entryPoint=%s times=%d reason=%s", self.name, times, reason
+                "handshakes failed entryPoint=%s times=%d reason=%s", self.name, times, reason
             )
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -272,7 +281,7 @@ class Listener:
             self._failures[key] = self._failures.get(key, 0) + 1
 
     def handshake_failed(self, reason: str) -> None:
-        """Note why a TLS handshake failed; logged like `failure`."""
+        """Note why no request could come from a connection; logged like `failure`."""
         if reason in self._handshakes_failed or len(self._handshakes_failed) < 20:
             self._handshakes_failed[reason] = self._handshakes_failed.get(reason, 0) + 1
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.backend import Backend, LoopThread, ReservedPort, ServerRequest, echoed
-from tests.support.http_client import RawConnection, Response, build_request, fetch
+from tests.support.http_client import RawConnection, Response, build_request
 from tests.support.proxy_process import ProxyProcess
+from tests.support.tls_client import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -122,6 +123,8 @@ class Case:
     ``frontends`` and ``backends`` are as in TOML (entry points are filled in; ``{NAME}`` in a
     server URL or an ``address`` stands for the URL of a scripted server, ``{dead}`` for one that
     refuses).
+    ``announced``: what a load balancer says of the client first. An entry point with ``tls`` is
+    asked over TLS.
     ``script``: ``PATH`` or ``NAME:PATH`` to what the server (``echo``, or NAME) does with requests
     for PATH. ``difference``: where and why kvproxy differs from the reference on purpose.
     ``skip``: the feature that the row waits for.
@@ -134,6 +137,7 @@ class Case:
     script: Mapping[str, Behaviour] = field(default_factory=dict)
     static: Mapping[str, Any] = field(default_factory=dict)
     entry_point: Mapping[str, Any] = field(default_factory=dict)
+    announced: bytes = b""
     difference: str = ""
     skip: str = ""
 
@@ -284,7 +288,8 @@ class CaseTable:
             if isinstance(outcome, CutShort):
                 self._run_cut_short(port, ask, outcome)
             else:
-                self.compare(ask, outcome, fetch(port, self._encode(ask)))
+                with self._connect(case, port) as connection:
+                    self.compare(ask, outcome, connection.request(self._encode(ask)))
 
     def _encode(self, ask: Ask) -> bytes:
         headers = tuple((name, self._with_urls(value)) for name, value in ask.headers)
@@ -293,6 +298,14 @@ class CaseTable:
     def _with_urls(self, text: str) -> str:
         """Replace each ``{NAME}`` by the URL of the server of that name."""
         return _SERVER.sub(lambda found: self.servers.resolve(found[0]), text)
+
+    @staticmethod
+    def _connect(case: Case, port: int) -> RawConnection:
+        connection = RawConnection(port)
+        connection.send(case.announced)
+        if "tls" in case.entry_point:
+            connection = RawConnection.over(trusting().wrap_socket(connection.socket))
+        return connection
 
     @staticmethod
     def _run_cut_short(port: int, ask: Ask, outcome: CutShort) -> None:

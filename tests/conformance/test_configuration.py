@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvproxy.config.settings import load_settings
-from tests.conformance.cases import parameters, waits_for
 from tests.support.backend import Answer, Backend, Gate, echoed, plain_answer
 from tests.support.deadline import wait_until
 from tests.support.proxy_process import ProxyProcess, single_backend
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from tests.conformance.cases import Case
     from tests.support.backend import LoopThread
 
 MARKS = [f"change-{number}" for number in range(5)]
@@ -268,11 +266,3 @@ def test_e23_requests_are_accepted_while_ping_says_no(backend: Backend) -> None:
             assert answer.values("Connection") in ([], [b"close"])
             client.assert_closed()
         assert proxy.wait_for_exit() == 0
-
-
-LATER = waits_for("TLS entry points", "N05", "N09")
-
-
-@pytest.mark.parametrize("case", parameters(LATER))
-def test_configuration(case: Case) -> None:
-    pytest.fail(f"{case.identity} has no test yet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +50,13 @@ HOP_BY_HOP = (
     ("Upgrade", "h2c"),
 )
 GONE: tuple[str, ...] = ()
+ANNOUNCED = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n"
+ANNOUNCED_IN_BINARY = (
+    b"\r\n\r\n\x00\r\nQUIT\n\x21\x21\x00\x24"
+    + ip_address("2001:db8::1").packed
+    + ip_address("2001:db8::2").packed
+    + b"\xdc\x04\x01\xbb"
+)
 
 
 def row(
@@ -58,6 +66,7 @@ def row(
     *,
     host: str = "plain",
     entry_point: Mapping[str, object] | None = None,
+    announced: bytes = b"",
     difference: str = "",
     pass_host: bool = True,
 ) -> Case:
@@ -66,6 +75,7 @@ def row(
         {"all": frontend("PathPrefix:/", passHostHeader=pass_host)},
         ((Ask("/", host=host, headers=sent), Forwarded(headers=seen)),),
         entry_point=entry_point or {},
+        announced=announced,
         difference=difference,
     )
 
@@ -120,7 +130,13 @@ CASES = [
         entry_point=TRUSTED_PEER,
         difference="trust is the peer's alone: an odd X-Forwarded-For does not take it away",
     ),
-    *waits_for("TLS entry points", "W12"),
+    row(
+        "W12",
+        (),
+        {"X-Forwarded-Proto": ("https",), "X-Forwarded-Port": ("8443",)},
+        host="h:8443",
+        entry_point={"tls": {}},
+    ),
     row(
         "W13-off",
         (),
@@ -134,7 +150,58 @@ CASES = [
         {"X-Forwarded-Host": ("client.test:81",), "Host": ("client.test:81",)},
         host="client.test:81",
     ),
-    *waits_for("PROXY protocol", "W14", "W15"),
+    row(
+        "W14",
+        (),
+        {"X-Forwarded-For": ("192.0.2.1",), "X-Real-Ip": ("192.0.2.1",)},
+        entry_point={"proxyProtocol": {"trustedIPs": [PEER]}},
+        announced=ANNOUNCED,
+    ),
+    row(
+        "W15",
+        (),
+        {"X-Forwarded-For": (PEER,), "X-Real-Ip": (PEER,)},
+        entry_point={"proxyProtocol": {"trustedIPs": [ELSEWHERE]}},
+        announced=ANNOUNCED,
+    ),
+    row(
+        "6.7-insecure",
+        (),
+        {"X-Forwarded-For": ("192.0.2.1",)},
+        entry_point={"proxyProtocol": {"insecure": True}},
+        announced=ANNOUNCED,
+    ),
+    row(
+        "6.7-version-2",
+        (),
+        {"X-Forwarded-For": ("2001:db8::1",)},
+        entry_point={"proxyProtocol": {"trustedIPs": [PEER]}},
+        announced=ANNOUNCED_IN_BINARY,
+        difference="version 2 is understood too",
+    ),
+    row(
+        "6.7-without-header",
+        (),
+        {"X-Forwarded-For": (PEER,)},
+        entry_point={"proxyProtocol": {"trustedIPs": [PEER]}},
+    ),
+    row(
+        "6.7-before-tls",
+        (),
+        {"X-Forwarded-For": ("192.0.2.1",), "X-Forwarded-Proto": ("https",)},
+        entry_point={"proxyProtocol": {"trustedIPs": [PEER]}, "tls": {}},
+        announced=ANNOUNCED,
+    ),
+    row(
+        "6.7-then-trusted",
+        SENT,
+        {**KEPT, "X-Forwarded-For": ("30.30.30.30, 192.0.2.1",)},
+        entry_point={
+            "proxyProtocol": {"trustedIPs": [PEER]},
+            "forwardedHeaders": {"trustedIPs": ["192.0.2.0/24"]},
+        },
+        announced=ANNOUNCED,
+    ),
     row("W16", HOP_BY_HOP, {**{name: GONE for name, _ in HOP_BY_HOP}, "Te": ("trailers",)}),
     row("W17", (("Te", "gzip"),), {"Te": GONE}),
     row(

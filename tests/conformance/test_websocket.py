@@ -462,7 +462,7 @@ def test_k16_100_websockets_at_once(stage: Stage) -> None:
             assert client.recv(timeout=5) == f"message {number}"
 
 
-LATER = [*waits_for("TLS entry points", "K05"), *waits_for("HTTP/2 and gRPC", "K17", "K18", "K19")]
+LATER = waits_for("HTTP/2 and gRPC", "K17", "K18", "K19")
 
 
 @pytest.mark.parametrize("case", parameters(LATER))

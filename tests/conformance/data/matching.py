@@ -109,7 +109,6 @@ HOST_REGEXP_ROWS = (
         "X16",
         "HostRegexp:{subdomain:[a-z1-9-]+}.www.snitest.com",
         *hosts(MATCH, "bar.www.snitest.com"),
-        waits_for="certificates by SNI",
     ),
 )
 
