@@ -47,6 +47,8 @@ _EVENTS_PER_TURN = 1000
 """So many answers and events are handled before the event loop gets its next turn."""
 _READ_BYTES = 64 * 1024
 _LENGTH = struct.Struct("!i")
+_NONSENSE = (struct.error, IndexError, RuntimeError, ValueError)
+"""What kazoo raises for messages that no ZooKeeper sends."""
 _NODE_EVENTS = range(1, 5)
 """Types of the events created, deleted, data changed, children changed."""
 
@@ -404,7 +406,11 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
     def _read_socket(self, read_timeout: float) -> Any:
         """Handle all messages that have arrived; kazoo waits for the socket before the next."""
         while True:
-            outcome = super()._read_socket(read_timeout)
+            try:
+                outcome = super()._read_socket(read_timeout)
+            except _NONSENSE as error:
+                # kazoo would give up for ever.
+                raise ConnectionDropped(f"an answer that makes no sense: {error}") from error
             if outcome == CLOSE_RESPONSE or not self._has_message():
                 return outcome
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -201,7 +202,42 @@ def silence(connection: socket.socket) -> None:
     connection.recv(1)
 
 
-@pytest.mark.parametrize("answer", [nonsense, short_lengths, negative_length, silence])
+def _begin(connection: socket.socket) -> None:
+    """Grant a session, as ZooKeeper does, and wait for the first request."""
+    connection.recv(65536)
+    granted = struct.pack("!iiqi16s?", 0, 6000, 1, 16, b"password", False)
+    connection.sendall(struct.pack("!i", len(granted)) + granted)
+    connection.recv(65536)
+
+
+def answer_to_another_request(connection: socket.socket) -> None:
+    _begin(connection)
+    connection.sendall(struct.pack("!iiqi", 16, 999, 1, 0))
+
+
+def unknown_error(connection: socket.socket) -> None:
+    _begin(connection)
+    connection.sendall(struct.pack("!iiqi", 16, 1, 1, -9999))
+
+
+def cut_off_event(connection: socket.socket) -> None:
+    _begin(connection)
+    connection.sendall(struct.pack("!iiqii", 20, -1, 1, 0, 3))
+
+
+ANSWERS = (
+    nonsense,
+    short_lengths,
+    negative_length,
+    silence,
+    answer_to_another_request,
+    unknown_error,
+    cut_off_event,
+)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_what_is_no_zookeeper_is_an_error(answer: Callable[[socket.socket], None]) -> None:
     """Whatever it answers, the store says so within seconds, again and again."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
