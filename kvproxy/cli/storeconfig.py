@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 OF_A_MACHINE = ("nodeName", "pidFile", "stateDir", "workers")
 """Options that are not written, and of which that may surprise."""
 
+READ_ONLY = ("boltdb",)
+"""Stores that cannot be written."""
+
 SHOWN_STALE = 10
 
 
@@ -89,6 +92,11 @@ def command(dry_run: bool, prune: bool, take_over: bool, store: str | None, outp
       kvproxy run --consul.endpoint=127.0.0.1:8500
     """
     place = find_place(store, default=None)
+    if place.store in READ_ONLY and not dry_run:
+        fail(
+            f"a {place.store} store is read-only for kvproxy: no library writes files that bbolt "
+            "accepts; expected another store, such as --embedded (--store=embedded)"
+        )
     with errors_end_the_command():
         sources = local_sources()
         settings = sources.settings()

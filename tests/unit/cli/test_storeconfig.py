@@ -296,6 +296,14 @@ def test_several_stores_need_a_name(world: World) -> None:
     assert world.held()["consul/endpoint"] == "127.0.0.1:8500"
 
 
+def test_boltdb_is_said_to_be_read_only_before_anything_is_done(world: World) -> None:
+    world.file.write_text("[boltdb]\nendpoint = '/no/such.db'\n")
+    result = kvproxy("storeconfig", f"--configFile={world.file}")
+    assert result.exit_code == 1
+    assert "a boltdb store is read-only" in result.stderr
+    assert "--embedded" in result.stderr
+
+
 def test_arguments_name_the_store_rather_than_the_file(world: World) -> None:
     world.file.write_text(STATIC + "[etcd]\n")
     world.done()
