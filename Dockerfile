@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11.9-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY pyproject.toml setup.py README.md LICENSE ./
@@ -8,7 +8,7 @@ COPY providers providers
 RUN python -m venv /opt/kvproxy && /opt/kvproxy/bin/pip install --no-cache-dir . \
     && /opt/kvproxy/bin/python -c "import kvproxy.http._scan"
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11.9-slim-bookworm
 ARG KVPROXY_BUILD=image
 ENV KVPROXY_BUILD=$KVPROXY_BUILD PATH=/opt/kvproxy/bin:$PATH PYTHONUNBUFFERED=1
 RUN useradd --system --create-home --home-dir /var/lib/kvproxy kvproxy
