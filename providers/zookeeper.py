@@ -17,7 +17,7 @@ from kvproxy.provider import Changes, Compacted, Plugin, Store, StoreError, Tree
 from providers.client_tls import client_context
 from providers.zookeeper_announcer import Announcer
 from providers.zookeeper_mirror import Mirror
-from providers.zookeeper_nodes import ancestors_of, check_path
+from providers.zookeeper_nodes import ancestors_of, check_path, path_of
 from providers.zookeeper_requests import NO_AUTH, MultiRead
 from providers.zookeeper_session import Session
 from providers.zookeeper_writer import Writer
@@ -54,13 +54,14 @@ class ZookeeperStore:
     ) -> None:
         """``endpoint``: ``host:port``, several separated by commas; asked by the first call.
 
-        ``credentials``: user and password (digest). ``context``: TLS. ``prefix``: directories above
-        and at this key are left when their last key is deleted. Raises `StoreError` for an endpoint
-        that is none.
+        ``credentials``: user and password (digest). ``context``: TLS. ``prefix``: what this store
+        is for; directories above and at this key are left when their last key is deleted. Raises
+        `StoreError` for an endpoint that is none.
         """
         self._session = Session(endpoint, credentials, context)
         self._writer = Writer(self._session, prefix)
         self._announcer = Announcer(self._session, self._writer)
+        self._root_path = path_of(prefix)
         self._idle: OrderedDict[str, Mirror] = OrderedDict()
         self._watched: set[Mirror] = set()
         self._closed = False
@@ -127,20 +128,21 @@ class ZookeeperStore:
     async def probe(self) -> int:
         """Return the version by asking the server, which asks its leader first.
 
-        Raises `StoreError` when what is watched may no longer be read: ZooKeeper tells nobody that
-        a permission was withdrawn.
+        Raises `StoreError` when what is watched, or else the prefix of this store, may not be read:
+        ZooKeeper tells nobody that a permission was withdrawn.
         """
         await self._session.ready()
-        roots = sorted({mirror.root for mirror in self._watched}) or ["/"]
+        roots = sorted({mirror.root for mirror in self._watched} or {self._root_path})
         self._session.submit(Sync("/"))
         reads = self._session.submit(MultiRead((root, False) for root in roots))
         reply = await self._session.answer(reads)
-        closed = {read.path for read in reply.value if read.error == NO_AUTH}
-        for mirror in self._watched:
-            if mirror.root in closed:
-                reason = f"no permission to read the node `{mirror.root}`"
-                # Changes that happen meanwhile are told to nobody who may not read.
-                mirror.lost(reason)
+        for read in reply.value:
+            if read.error == NO_AUTH and read.path != "/":
+                reason = f"no permission to read the node `{read.path}`"
+                for mirror in self._watched:
+                    if mirror.root == read.path:
+                        # Changes that happen meanwhile are told to nobody who may not read.
+                        mirror.lost(reason)
                 raise self._session.error(reason)
         return reply.zxid
 
