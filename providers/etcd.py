@@ -45,11 +45,11 @@ _logger = logging.getLogger(__name__)
 
 
 class _Anchor(Struct, frozen=True):
-    """A key that proves a past: the history that it had at ``version`` (None: absent)."""
+    """A key that proves a past: what it was at ``version`` (None: absent)."""
 
     version: int
     key: bytes
-    history: tuple[int, int, int] | None
+    found: KeyValue | None
 
 
 class EtcdStore:
@@ -176,8 +176,8 @@ class EtcdStore:
                 break
             body["key"] = page.kvs[-1].key + b"\0"
         self._newest = page.header
-        history = _history_of(newest) if newest.key else None
-        self._anchors[prefix] = _Anchor(revision, newest.key or start, history)
+        found = newest if newest.key else None
+        self._anchors[prefix] = _Anchor(revision, newest.key or start, found)
         return Tree(revision, values, changed=newest.mod_revision)
 
     def _changes(self, message: WatchResponse, prefix: str, version: int) -> Changes:
@@ -193,8 +193,8 @@ class EtcdStore:
             if covers(prefix, key):
                 values[key] = None if deleted else event.kv.value
         if values:
-            history = None if deleted else _history_of(event.kv)
-            self._anchors[prefix] = _Anchor(newest, event.kv.key, history)
+            found = None if deleted else event.kv
+            self._anchors[prefix] = _Anchor(newest, event.kv.key, found)
         return Changes(newest, values)
 
     async def _check_history(self, prefix: str, version: int) -> None:
@@ -206,15 +206,15 @@ class EtcdStore:
         anchor = self._anchors.get(prefix)
         if anchor is None or anchor.version != version:
             return
-        body = {"key": anchor.key, "revision": str(version), "keys_only": True}
+        body = {"key": anchor.key, "revision": str(version)}
         try:
             answer = await self._gateway.call("kv/range", body, RangeResponse)
         except EtcdRefused as error:
             if "compacted" in error.reason or "future revision" in error.reason:
                 raise Compacted(f"etcd: revision {version} is not known ({error.reason})") from None
             raise
-        found = _history_of(answer.kvs[0]) if answer.kvs else None
-        if found != anchor.history:
+        found = answer.kvs[0] if answer.kvs else None
+        if found != anchor.found:
             raise Compacted(f"etcd: {_RESUMED}: at revision {version} it holds other keys")
 
     def _check_watch(self, message: WatchResponse, version: int, endpoint: str) -> None:
@@ -274,11 +274,6 @@ class _Leases:
     async def end(self, lease: int) -> None:
         body = {"ID": str(lease)}
         await self._gateway.call("lease/revoke", body, HeaderResponse)
-
-
-def _history_of(found: KeyValue) -> tuple[int, int, int]:
-    """Return when a key was made and changed, and how often."""
-    return found.create_revision, found.mod_revision, found.version
 
 
 def _difference(transaction: Transaction, answer: TransactionResponse) -> str:

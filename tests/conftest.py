@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process: they share proxies and servers.
+
+    The acceptance suite of the stores shares one server for each kind of store, so its tests are
+    kept together by that.
+    """
+    for item in items:
+        group = item.nodeid.partition("::")[0]
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if "harness" in parameters:
+            group += f"-{parameters['harness'].kind}"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def loop_thread() -> Iterator[LoopThread]:
     """Return the event loop on which the scripted servers run."""
