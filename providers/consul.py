@@ -19,6 +19,7 @@ from providers.consul_requests import (
     MAXIMUM_VALUE_BYTES,
     TRANSACTION,
     OperationFailure,
+    TransactionAnswer,
     check_size,
     deleted_below,
     must_go_alone,
@@ -226,8 +227,11 @@ class ConsulStore:
             _failures(answer)
             return None
         _raise_refusal(answer)
-        found = _decoded(TRANSACTION, answer)
-        return found.results[0].entry if found.results else None
+        found: TransactionAnswer = _decoded(TRANSACTION, answer)
+        if not found.results:
+            # A key that is missing is a failure; one that may not be read is left out.
+            raise _no_permission(answer, f"key `{key}` cannot be read")
+        return found.results[0].entry
 
     async def _commit(
         self,

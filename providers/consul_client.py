@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8500
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
 """How long a read of a large tree or a write may take."""
 PROBE_SECONDS = 4.0
 """How long a question that costs Consul nothing may take, over all servers together."""
@@ -94,7 +94,7 @@ class ConsulClient(base.Consul):  # type: ignore[misc]
         """Ask nothing yet; raises `StoreError` for endpoints that are no addresses."""
         http = StoreHttp("consul", endpoints, DEFAULT_PORT, context)
         self._transport = Transport(http, token)
-        self.probe_seconds = PROBE_SECONDS / http.servers
+        self.probe_seconds = PROBE_SECONDS / len(http.bases)
         super().__init__(host="", port=0, scheme="http", verify=False, consistency="consistent")
 
     def http_connect(self, *arguments: object, **options: object) -> Transport:

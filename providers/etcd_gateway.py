@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 2379
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
 """How long a read of a large tree or a write may take."""
 PROBE_SECONDS = 4.0
 """How long a question that costs etcd nothing may take, over all servers together."""
@@ -161,7 +161,7 @@ class EtcdGateway:
         self._password = password
         self._token = ""
         self._logged_in = not username
-        self.probe_seconds = PROBE_SECONDS / self._http.servers
+        self.probe_seconds = PROBE_SECONDS / len(self._http.bases)
 
     async def call(
         self,

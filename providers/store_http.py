@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -80,9 +81,9 @@ class StoreHttp:
         self._closed = False
 
     @property
-    def servers(self) -> int:
-        """How many servers there are."""
-        return len(self._servers)
+    def bases(self) -> list[str]:
+        """The servers as URLs; the one that is asked first stands first."""
+        return [server.base for server in self._servers]
 
     async def ask(
         self,
@@ -316,7 +317,12 @@ def _base(store: str, endpoint: str, default_port: int, tls: bool) -> str:
         raise StoreError(f"{option} `{endpoint}` is no address; {expected}") from None
     if "@" in parts.netloc:
         raise StoreError(f"{option} holds a user or password; set them as options of their own")
-    if not host or parts.path.strip("/") or parts.query or scheme not in ("http", "https"):
+    if (
+        not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?", host or "")
+        or parts.path.strip("/")
+        or parts.query
+        or scheme not in ("http", "https")
+    ):
         raise StoreError(f"{option} `{endpoint}` is no address; {expected}")
     if tls and scheme == "http":
         raise StoreError(f"{option} `{endpoint}` is plain http although `{store}.tls` is set")

@@ -31,8 +31,10 @@ class EtcdServer(StoreServer):
         """Choose the ports."""
         super().__init__(directory)
         self.tls = tls
+        self.cluster: tuple[EtcdServer, ...] = (self,)
         self.port, self._peer_port = free_ports(2)
         self.endpoint = f"127.0.0.1:{self.port}"
+        self.name_in_cluster = directory.name
         self._program = find_program("etcd")
         self._token = ""
         self._security: list[str] = []
@@ -50,18 +52,23 @@ class EtcdServer(StoreServer):
         """The address of the JSON gateway."""
         return f"http{'s' if self.tls else ''}://{self.endpoint}"
 
+    @property
+    def peer(self) -> str:
+        """The address for other members."""
+        return f"http://127.0.0.1:{self._peer_port}"
+
     def command(self) -> list[str]:
         """Return the program and its flags."""
-        peer = f"http://127.0.0.1:{self._peer_port}"
+        members = ",".join(f"{each.name_in_cluster}={each.peer}" for each in self.cluster)
         return [
             self._program,
-            "--name=test",
+            f"--name={self.name_in_cluster}",
             f"--data-dir={self.data}",
             f"--listen-client-urls={self.url}",
             f"--advertise-client-urls={self.url}",
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=test={peer}",
+            f"--listen-peer-urls={self.peer}",
+            f"--initial-advertise-peer-urls={self.peer}",
+            f"--initial-cluster={members}",
             "--logger=zap",
             "--log-level=warn",
             *self._security,
@@ -134,6 +141,20 @@ class EtcdServer(StoreServer):
         """Take back what `grant` gave."""
         body = {"role": role, "key": _text(prefix), "range_end": _after(prefix)}
         self.call("auth/role/revoke", body)
+
+
+def start_cluster(directory: Path, members: int) -> tuple[EtcdServer, ...]:
+    """Start a cluster of so many members and wait until all of them answer."""
+    places = [directory / f"member{number}" for number in range(members)]
+    for place in places:
+        place.mkdir()
+    cluster = tuple(EtcdServer(place) for place in places)
+    for member in cluster:
+        member.cluster = cluster
+        member.begin()
+    for member in cluster:
+        member.await_ready()
+    return cluster
 
 
 def _text(key: str) -> str:
