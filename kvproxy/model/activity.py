@@ -88,10 +88,12 @@ SECURITY_STATIC: frozenset[str] = frozenset()
 
 ACTIVE_DYNAMIC = frozenset(
     {
+        "backends.*.buffering",
         "backends.*.circuitBreaker",
         "backends.*.healthCheck",
         "backends.*.loadBalancer",
         "backends.*.maxConn",
+        "backends.*.responseForwarding",
         "backends.*.servers.*.drain",
         "backends.*.servers.*.url",
         "backends.*.servers.*.weight",

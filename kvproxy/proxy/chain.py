@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kvproxy.middleware.contract import Request
     from kvproxy.proxy.balancer import Balancer
+    from kvproxy.proxy.buffered import BufferSettings
     from kvproxy.proxy.error_page import PageWay
     from kvproxy.proxy.server import Server
     from kvproxy.proxy.stages import Stages
@@ -43,6 +44,7 @@ class Chain:
         "answered",
         "attempts",
         "balancer",
+        "buffering",
         "choose",
         "counters",
         "direct",
@@ -73,12 +75,13 @@ class Chain:
         limits: Stages = NO_STAGES,
         choose: Choose | None = None,
         answered: Answered | None = None,
+        buffering: BufferSettings | None = None,
         pages: tuple[PageWay, ...] = (),
     ) -> None:
         """``priority``: of the frontend; ``attempts``: servers asked at most; ``counters``: the
         backend's cells of this worker; ``stages``: middlewares that a request meets once;
         ``limits``: those that it meets in each attempt; ``pages``: the first that fits is sent in
-        the place of an answer."""
+        the place of an answer; ``buffering``: bodies are read completely first."""
         self.name = name
         self.balancer = balancer
         self.modifiers = modifiers
@@ -87,8 +90,9 @@ class Chain:
         self.limits = limits
         self.choose = choose
         self.answered = answered
+        self.buffering = buffering
         self.pages = pages
-        self.staged = bool(stages or limits or choose or answered or pages)
+        self.staged = bool(stages or limits or choose or answered or pages or buffering)
         self.direct = not self.modifies and not self.staged
         self.pass_host = pass_host
         self.priority = priority

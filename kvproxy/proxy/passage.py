@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import Answer, text_answer
 from kvproxy.http.chunked import ChunkedReader
-from kvproxy.http.scan import CHUNKED, CHUNKED_BODY, FORWARDED, HTTP10, SPLIT
+from kvproxy.http.scan import CHUNKED, CHUNKED_BODY, FORWARDED, HTTP10, SPLIT, UPGRADE
 from kvproxy.middleware.contract import Request
 from kvproxy.proxy.attempts import CLIENT_LEFT, Attempts
+from kvproxy.proxy.buffered import Buffered
 from kvproxy.proxy.decision import route, with_uri
 from kvproxy.proxy.dial import BODY_LIMIT
 from kvproxy.proxy.error_page import PageRequest
@@ -189,15 +190,19 @@ class Passage:
                 self._answer(text_answer(500))
 
     def _forward(self) -> None:
-        request = self._request
-        assert self._chain is not None
+        request, chain, listener = self._request, self._chain, self._listener
+        assert chain is not None
         head = request.head + self._forwarded_lines() + self._asked.added
-        attempts = Attempts(self, self._listener, self._chain, request, head)
+        attempts: Attempts | Buffered
+        if chain.buffering is not None and not self._asked.flags & UPGRADE:
+            attempts = Buffered(self, listener, chain, request, head, chain.buffering)
+        else:
+            attempts = Attempts(self, listener, chain, request, head)
         self._upstream = attempts
         if self._reading_paused:
             attempts.pause_reading()
         held, self._held = self._held, []
-        names = self._listener.stages.names | self._chain.stages.names
+        names = listener.stages.names | chain.stages.names
         if names and self._asked.flags & CHUNKED:
             # What a server believes of a header it may believe of a trailer (CVE-2026-88004).
             self._trailers = ChunkedReader(forbidden=names)

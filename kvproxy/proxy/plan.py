@@ -24,6 +24,7 @@ from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.model.health import check_key
 from kvproxy.proxy.backend_options import ChainIdentity, breaker_stages, limits
 from kvproxy.proxy.balancer import Affinity, Balancer, Member
+from kvproxy.proxy.buffered import buffer_settings
 from kvproxy.proxy.certificates import CertificateStep
 from kvproxy.proxy.chain import COUNTER_CELLS, Chain
 from kvproxy.proxy.error_page import PageWay
@@ -233,6 +234,7 @@ class Plan:
             limits=Stages(limits(settings, options, identity, self._memory)),
             choose=None if affinity is None else affinity.choose,
             answered=balancer.answered if backend.dynamic else None,
+            buffering=buffer_settings(options.buffering),
             pages=tuple(
                 [
                     PageWay(page, self._page_chain(listener.name, frontend.provider, asked))

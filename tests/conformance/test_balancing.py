@@ -15,7 +15,6 @@ from tests.conformance.cases import (
     frontend,
     parameters,
     text_reply,
-    waits_for,
 )
 
 if TYPE_CHECKING:
@@ -459,7 +458,6 @@ CASES = [
             ("extractor", {}, "foo"),
         )
     ),
-    *waits_for("buffering", *(f"B{number}" for number in range(32, 39))),
 ]
 
 

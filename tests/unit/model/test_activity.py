@@ -62,8 +62,7 @@ BACKENDS: list[tuple[dict[str, Any], list[tuple[str, bool]]]] = [
     ({"max_conn": MaxConn(amount=3)}, []),
     ({"circuit_breaker": CircuitBreaker()}, []),
     ({"health_check": HealthCheck(path="/")}, []),
-    ({"buffering": Buffering()}, [("buffering", False)]),
-    ({"response_forwarding": ResponseForwarding()}, [("responseForwarding", False)]),
+    ({"buffering": Buffering(), "response_forwarding": ResponseForwarding()}, []),
 ]
 
 
