@@ -21,7 +21,7 @@ _BAD_ESCAPE = r"%(?![0-9A-Fa-f]{2})"
 _BAD_IN_HOST = re.compile(r"[\x00-\x20\x7f\\\"<>^`{|}]|[^\x00-\x7f]|" + _BAD_ESCAPE)
 _BAD_IN_PATH = re.compile(r"[\x00-\x1f\x7f]|" + _BAD_ESCAPE)
 _IP6 = re.compile(r"\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z._~-]+)?\]")
-_SPOKEN = frozenset({"http", "https", "ws", "wss"})
+_SPOKEN = frozenset({"http", "https", "h2c", "ws", "wss"})
 _MAX_PORT = 65535
 
 
@@ -54,7 +54,7 @@ def server_url_problems(url: str, path: str) -> tuple[Problem, ...]:
             _warning(
                 f"requests to a server of scheme `{parts['scheme']}` are answered with 500",
                 path,
-                "http, https, or for WebSockets alone ws, wss",
+                "http, https, h2c, or for WebSockets alone ws, wss",
             )
         )
     if port and int(port[:9]) > _MAX_PORT:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import Answer, text_answer
 from kvproxy.http.scan import CHUNKED, IDEMPOTENT
-from kvproxy.proxy.dial import Dial
+from kvproxy.proxy.dial import start_dial
 
 if TYPE_CHECKING:
     from kvproxy.middleware.contract import Request
@@ -38,6 +38,7 @@ class Attempts:
         "_limits",
         "_listener",
         "_reading_paused",
+        "_repeated",
         "_request",
         "_server",
         "_status",
@@ -60,6 +61,7 @@ class Attempts:
         self._ended = False
         self._limits: list[tuple[Finish, float]] = []
         self._reading_paused = False
+        self._repeated = False
         self._server: Server | None = None
         self._status = 0
         self._tries = 0
@@ -83,13 +85,7 @@ class Attempts:
         self.exchange.server_writable(upstream.writable)
 
     def _dial(self, server: Server, body: list[bytes]) -> None:
-        dial = Dial(self, server, self._head)
-        self._upstream = dial
-        for data in body:
-            dial.send_request(data)
-        if self._reading_paused:
-            dial.pause_reading()
-        self._listener.start(dial.run())
+        start_dial(self, self._listener, server, self._head, body)
 
     def _next_server(self) -> Server | None:
         """Begin an attempt; None when it has ended in an answer of the proxy's own."""
@@ -214,8 +210,10 @@ class Attempts:
         return self._next_server()
 
     def connected(self, upstream: Upstream) -> None:
-        """Take the connection that was dialled."""
+        """Take what stands in the place of the upstream."""
         self._upstream = upstream
+        if self._reading_paused:
+            upstream.pause_reading()
 
     def answer(self, answer: Answer) -> None:
         """Take an answer of the proxy's own."""
@@ -268,8 +266,11 @@ class Attempts:
         upstream = self._upstream
         flags = self.exchange.flags
         safe = flags & IDEMPOTENT and not flags & CHUNKED and not self._bodied
-        if not safe or self._status or upstream is None or upstream.server is None:
+        if not safe or self._repeated or self._status or upstream is None:
             return False
+        if upstream.server is None:
+            return False
+        self._repeated = True
         self._dial(upstream.server, [])
         return True
 

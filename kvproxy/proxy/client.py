@@ -33,7 +33,7 @@ from kvproxy.http.scan import (
 )
 from kvproxy.proxy.chain import SECONDS_CELL
 from kvproxy.proxy.decision import understand
-from kvproxy.proxy.dial import Dial
+from kvproxy.proxy.dial import start_dial
 from kvproxy.proxy.passage import begin
 from kvproxy.proxy.peer import Peer
 
@@ -285,6 +285,7 @@ class ClientConnection(asyncio.Protocol):
                 else:
                     upstream.write(out)
             else:
+                self._prefix = prefix
                 self._start_dial(prefix, server)
             if self.sending and self._buffer:
                 self._receive_rest()
@@ -357,10 +358,7 @@ class ClientConnection(asyncio.Protocol):
             upstream.pause_reading()
 
     def _start_dial(self, prefix: bytes, server: Server) -> None:
-        self._prefix = b""
-        dial = Dial(self, server, prefix)
-        self.connected(dial)
-        self._listener.start(dial.run())
+        start_dial(self, self._listener, server, prefix)
 
     def _no_head(self, data: bytes, result: int | None) -> None:
         """Wait for the rest of a head, or refuse what can never become one."""

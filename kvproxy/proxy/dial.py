@@ -9,13 +9,38 @@ from kvproxy.http.scan import UPGRADE
 from kvproxy.proxy.server import DialError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kvproxy.proxy.exchange import Exchange
+    from kvproxy.proxy.http2_upstream import Http2Upstream
+    from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.server import Server
+    from kvproxy.proxy.upstream import UpstreamConnection
 
 logger = logging.getLogger("kvproxy.proxy")
 
 BODY_LIMIT = 262_144
 """Bytes of a body that waits for its server before reading stops."""
+
+
+def start_dial(
+    exchange: Exchange, listener: Listener, server: Server, head: bytes, body: Iterable[bytes] = ()
+) -> None:
+    """Give the exchange an upstream: a new connection to ``server``, or a stream of one.
+
+    ``head``: the outgoing head without its ``Host`` line; ``body``: what has come of the body.
+    """
+    dial = Dial(exchange, server, head)
+    exchange.connected(dial)
+    for data in body:
+        dial.send_request(data)
+    stream = None
+    if server.multiplexed and not exchange.flags & UPGRADE:
+        stream = server.stream()
+    if stream is not None:
+        dial.hand_over(stream)
+    else:
+        listener.start(dial.run())
 
 
 class Dial:
@@ -56,11 +81,10 @@ class Dial:
             server = self.server
             tries += 1
             try:
-                if self.exchange is not None and not server.accepts(
-                    bool(self.exchange.flags & UPGRADE)
-                ):
+                upgrade = bool(self.exchange is not None and self.exchange.flags & UPGRADE)
+                if not server.accepts(upgrade):
                     raise DialError(500, f"the scheme `{server.scheme}` cannot carry this request")
-                connection = await server.dial()
+                connection = await (server.dial(http1=True) if upgrade else server.dial())
                 break
             except DialError as error:
                 exchange = self.exchange
@@ -73,7 +97,11 @@ class Dial:
                         exchange.response_failed(error.status, f"{server.name}: {error}")
                     return
                 self.server = following
-        exchange = self.exchange
+        self.hand_over(connection)
+
+    def hand_over(self, connection: UpstreamConnection | Http2Upstream) -> None:
+        """Leave the request to a connection."""
+        exchange, server = self.exchange, self.server
         if exchange is None:
             connection.used_at = self._clock.now
             server.release(connection)

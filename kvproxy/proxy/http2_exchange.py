@@ -32,7 +32,7 @@ from kvproxy.http.scan import (
 from kvproxy.proxy.chain import SECONDS_CELL
 from kvproxy.proxy.client import DIRECT_MASK, EXPECT_SECONDS
 from kvproxy.proxy.decision import understand
-from kvproxy.proxy.dial import Dial
+from kvproxy.proxy.dial import start_dial
 from kvproxy.proxy.passage import begin
 
 if TYPE_CHECKING:
@@ -131,15 +131,15 @@ class Http2Exchange(ServerStream):
             if server is None:
                 self.answer(text_answer(chain.no_server_status))
                 return
+            if ended:
+                # Kept for one safe retry, should the connection turn out to be dead.
+                self._prefix = prefix
             idle = server.idle
             if not idle:
                 self._start_dial(prefix, server)
                 return
             self._upstream = upstream = idle.pop()
             upstream.exchange = self
-            if ended:
-                # Kept for one safe retry, should the pooled connection turn out to be dead.
-                self._prefix = prefix
             out = prefix + (server.host_line if not chain.pass_host else self.host_line(server))
             if upstream.descriptor >= 0:
                 sent = send(upstream.descriptor, out)
@@ -291,9 +291,7 @@ class Http2Exchange(ServerStream):
             upstream.pause_reading()
 
     def _start_dial(self, prefix: bytes, server: Server) -> None:
-        dial = Dial(self, server, prefix)
-        self.connected(dial)
-        self._client.listener.start(dial.run())
+        start_dial(self, self._client.listener, server, prefix)
 
     def server_writable(self, writable: bool) -> None:
         """Let the client send more when the server has taken what there was."""

@@ -42,7 +42,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to a server; the `Upstream` of the exchange that it serves.
 
     ``descriptor`` is that of the socket while nothing is queued on it and it is not TLS, else -1:
-    only then may bytes be sent past the transport.
+    only then may bytes be sent past the transport. ``pooled``: it waits for a request when it has
+    none.
     """
 
     __slots__ = (
@@ -62,6 +63,8 @@ class UpstreamConnection(asyncio.Protocol):
         "used_at",
         "write",
     )
+
+    pooled = True
 
     def __init__(self, server: Server) -> None:
         """``server``: where an idle connection returns to."""

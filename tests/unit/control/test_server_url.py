@@ -24,7 +24,7 @@ WARNS = {
     "E02-port-above-65535": ("http://127.0.0.1:8989474", "65535"),
     "port-of-many-digits": ("http://server:" + "9" * 5000, "65535"),
     "E08-scheme-ftp": ("ftp://server:21", "500"),
-    "scheme-h2c": ("h2c://server:80", "500"),
+    "scheme-h3": ("h3://server:80", "500"),
     "user": ("http://name:secret@server:80", "not sent"),
 }
 

@@ -336,7 +336,7 @@ class Story:
         return Chain(name, *arguments, **options)
 
     def _dial_of(self) -> Any:
-        async def dial(server: Server) -> UpstreamConnection:
+        async def dial(server: Server, **_: Any) -> UpstreamConnection:
             gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.dialling.append(gate)
             await gate

@@ -58,7 +58,7 @@ class Story:
         for module in (client, upstream):
             monkeypatch.setattr(module, "send", self.wires.send)
 
-        async def dial(server: Server) -> UpstreamConnection:
+        async def dial(server: Server, **_: Any) -> UpstreamConnection:
             if self.refusals:
                 raise self.refusals.pop(0)
             connection = UpstreamConnection(server)

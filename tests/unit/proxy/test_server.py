@@ -67,7 +67,7 @@ SCHEMES = [
     ("ws", False, True),
     ("wss", False, True),
     ("ftp", False, False),
-    ("h2c", False, False),
+    ("h2c", True, False),
 ]
 
 
