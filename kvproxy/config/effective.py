@@ -6,6 +6,7 @@ are those of Traefik 1.7 that concern active options.
 
 from __future__ import annotations
 
+import pathlib
 import re
 from functools import cache
 from ipaddress import ip_network
@@ -16,7 +17,7 @@ import msgspec
 from kvproxy.config.options import ANY, options
 from kvproxy.model.problem import nearest_name
 from kvproxy.model.schema import Report
-from kvproxy.model.static import EntryPoint, Ping
+from kvproxy.model.static import EntryPoint, HostResolver, Ping
 from kvproxy.model.tls import BROKEN_SUITES, KNOWN_SUITES, VERSIONS
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Draft(Report):
         self._node_name()
         self._entry_points()
         self._file_provider()
+        self._host_resolver()
         self._durations(self.document, ())
 
     # Fix-ups.
@@ -215,6 +217,19 @@ class Draft(Report):
             )
         else:
             provider["filename"] = self._configuration_file
+
+    def _host_resolver(self) -> None:
+        resolver = self.document.get("hostResolver")
+        if resolver is None or not resolver.get("cnameFlattening"):
+            return
+        path = resolver.get("resolvConfig", HostResolver().resolv_config)
+        if not pathlib.Path(path).is_file():
+            self.add(
+                ("hostResolver", "resolvConfig"),
+                f"there is no file `{path}`: hosts are taken as they are",
+                expected="a file as /etc/resolv.conf",
+                fatal=False,
+            )
 
     # Checks.
 

@@ -68,9 +68,17 @@ class Builder:
     changes of everything else.
     """
 
-    def __init__(self, name: str, entry_points: Mapping[str, EntryPoint], fetches: Fetches) -> None:
-        """``name``: of the entry point; ``entry_points``: all, to which redirects may lead."""
+    def __init__(
+        self,
+        name: str,
+        entry_points: Mapping[str, EntryPoint],
+        fetches: Fetches,
+        resolver: Middleware | None = None,
+    ) -> None:
+        """``name``: of the entry point; ``entry_points``: all, to which redirects may lead;
+        ``resolver``: of the names of hosts, the last stage before the routes."""
         self._name = name
+        self._resolver = resolver
         self._entry_points = entry_points
         self._fetches = fetches
         self._made: WeakValueDictionary[tuple[Kind, bytes], Middleware] = WeakValueDictionary()
@@ -102,6 +110,7 @@ class Builder:
             self._auth(options.auth),
             self._compress(options.compress),
             self._white_list(options.white_list, deprecated, "whiteListSourceRange"),
+            iter(() if self._resolver is None else (self._resolver,)),
         )
 
     def _frontend_parts(self, options: Frontend) -> tuple[Made, ...]:

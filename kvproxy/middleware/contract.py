@@ -56,7 +56,8 @@ class Request:
     forwarded headers of a client that is not believed; change them with `set` and `remove` only.
     ``head``: the outgoing head, to which the forwarded headers and ``Host`` are still to be added.
     ``forwarded``: names of the forwarded headers that a middleware has set. ``filter``: what a
-    middleware has set to change the body of the answer.
+    middleware has set to change the body of the answer. ``final_host``: a name that ``Host`` rules
+    may match instead of that of ``host``, empty when there is none.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Request:
         "_read_headers",
         "client",
         "filter",
+        "final_host",
         "forwarded",
         "head",
         "host",
@@ -100,6 +102,7 @@ class Request:
         self.head = head
         self.forwarded: tuple[bytes, ...] = ()
         self.filter: AnswerFilter | None = None
+        self.final_host = b""
 
     @property
     def headers(self) -> dict[bytes, list[bytes]]:

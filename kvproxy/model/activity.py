@@ -54,6 +54,7 @@ ACTIVE_STATIC = frozenset(
         "file",
         "forwardingTimeouts",
         "graceTimeOut",
+        "hostResolver",
         "healthcheck",
         "idleTimeout",
         "insecureSkipVerify",

@@ -86,9 +86,15 @@ def understand(
     return asked
 
 
-def route(listener: Listener, asked: Asked) -> Answer | None:
-    """Find the frontend and apply its modifiers to ``asked``; the answer where there is none."""
-    found = listener.index.find(asked)
+def route(listener: Listener, asked: Asked, final_host: bytes = b"") -> Answer | None:
+    """Find the frontend and apply its modifiers to ``asked``; the answer where there is none.
+
+    ``final_host``: see `kvproxy.middleware.contract.Request`.
+    """
+    if final_host:
+        found = listener.index.find_either(asked, final_host)
+    else:
+        found = listener.index.find(asked)
     if found is None:
         return text_answer(404)
     if found.redirect:

@@ -149,7 +149,7 @@ class Passage:
         self._advance()
 
     def _route(self) -> None:
-        answer = route(self._listener, self._asked)
+        answer = route(self._listener, self._asked, self._request.final_host)
         if answer is not None:
             self._answer(answer)
         else:

@@ -133,7 +133,7 @@ class Plan:
             WeakValueDictionary()
         )
         self._digest_sum = 0
-        self._workshop = Workshop(settings.entry_points, transport, clock)
+        self._workshop = Workshop(settings, transport, clock)
         for listener in listeners.values():
             listener.stages = Stages(self._workshop.entry_point(listener.name))
 

@@ -14,11 +14,12 @@ from kvproxy.proxy.server import Server
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from kvproxy.middleware.contract import Outcome, Request
     from kvproxy.model.dynamic import Frontend
-    from kvproxy.model.static import EntryPoint
+    from kvproxy.model.static import HostResolver as HostResolverOptions
+    from kvproxy.model.static import StaticConfiguration
     from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.transport import TransportSettings
 
@@ -38,10 +39,11 @@ class Workshop:
     """The makers of all entry points, and the servers that middlewares ask."""
 
     def __init__(
-        self, entry_points: Mapping[str, EntryPoint], transport: TransportSettings, clock: Clock
+        self, settings: StaticConfiguration, transport: TransportSettings, clock: Clock
     ) -> None:
         """``transport``: of all connections to servers."""
-        self._entry_points = entry_points
+        self._entry_points = settings.entry_points
+        self._resolver = _resolver(settings.host_resolver)
         self._transport = transport
         self._clock = clock
         self._builders: dict[str, Builder] = {}
@@ -69,10 +71,27 @@ class Workshop:
 
     def _builder(self, name: str) -> Builder:
         if name not in self._builders:
-            self._builders[name] = Builder(name, self._entry_points, self._fetch)
+            self._builders[name] = Builder(name, self._entry_points, self._fetch, self._resolver)
         return self._builders[name]
 
     def _fetch(self, address: str, tls: ssl.SSLContext | None) -> ServerFetch:
         fetch = ServerFetch(Server(address, self._transport, tls), self._clock)
         self._asked.add(fetch)
         return fetch
+
+
+def _resolver(options: HostResolverOptions | None) -> Middleware | None:
+    """Return what finds out where hosts lead to, if it is switched on.
+
+    Without it rules match fewer requests, so what is wrong with it is no reason to stop.
+    """
+    if options is None or not options.cname_flattening:
+        return None
+    # Imported when used: few switch it on.
+    from kvproxy.middleware.host_resolver import HostResolver  # noqa: PLC0415
+
+    try:
+        return HostResolver(options.resolv_config, options.resolv_depth)
+    except (OSError, ValueError) as error:
+        logger.error("hosts are taken as they are: %s", error)
+        return None

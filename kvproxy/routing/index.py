@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from kvproxy.routing import tree
 from kvproxy.routing.linear import Found, IndexedRoute, RouteKey
 from kvproxy.routing.places import entries_of, scope_of
+from kvproxy.routing.request import RequestView
 from kvproxy.routing.sharded import ShardedMap
 from kvproxy.routing.tree import EMPTY, Entries, Entry, Node
 from kvproxy.rules.matchers import canonical_host
@@ -18,7 +19,7 @@ from kvproxy.rules.matchers import canonical_host
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from kvproxy.routing.request import RequestView
+    from kvproxy.routing.tree import EntryOrder
 
 T = TypeVar("T")
 
@@ -125,11 +126,26 @@ class RouteIndex(Generic[T]):
 
     def find(self, request: RequestView) -> Found[T] | None:
         """Return the frontend that takes ``request``, or None (default 404)."""
+        hit = self._hit(request)
+        return None if hit is None else hit[1]
+
+    def find_either(self, request: RequestView, name: bytes) -> Found[T] | None:
+        """Return the frontend that takes ``request`` as it is, or with ``name`` as its host where a
+        ``Host`` rule names that; the first in order."""
+        hit = self._hit(request)
+        bucket = self.buckets[name]
+        if bucket is not None:
+            renamed = RequestView(request.method, name, request.path, request.query, request.head)
+            limit = None if hit is None else hit[0]
+            hit = tree.find(bucket.root, renamed, self.keep_trailing_slash, limit) or hit
+        return None if hit is None else hit[1]
+
+    def _hit(self, request: RequestView) -> tuple[EntryOrder, Found[T]] | None:
         keep = self.keep_trailing_slash
         bucket = self.buckets[request.host]
         hit = None if bucket is None else tree.find(bucket.root, request, keep, None)
         if hit is not None and -hit[0][0] > self.floating_priority:
-            return hit[1]
+            return hit
         anywhere = self.anywhere.best
         if anywhere is not None:
             if hit is None:
@@ -139,7 +155,7 @@ class RouteIndex(Generic[T]):
         if self.suffixes:
             for root in self.below(request.host_name):
                 hit = tree.find(root, request, keep, None if hit is None else hit[0]) or hit
-        return None if hit is None else hit[1]
+        return hit
 
     def below(self, host_name: bytes) -> Iterator[Node[T]]:
         """Yield the trees of the domains that ``host_name`` is below."""

@@ -30,7 +30,7 @@ def transport() -> TransportSettings:
 
 def workshop(**options: Any) -> Workshop:
     points = {"http": EntryPoint(address=":80", **options)}
-    return Workshop(points, transport(), Clock())
+    return Workshop(StaticConfiguration(entry_points=points), transport(), Clock())
 
 
 async def test_a_frontend_whose_users_have_gone_answers_503(tmp_path: Path) -> None:
