@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from kvproxy.control.comparison import Listing, compare_maps
+from kvproxy.control.comparison import compare_maps
 from kvproxy.control.generation import Changes
 from kvproxy.model.messages import Apply
+from kvproxy.routing.sharded import ShardedMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kvproxy.control.generation import ChangeMap, Generation
     from kvproxy.model.messages import (
@@ -41,8 +42,7 @@ _encode = msgspec.msgpack.Encoder().encode
 def compare(base: Generation, target: Generation) -> Changes:
     """Return what differs between two generations.
 
-    Costs what changed when ``target`` was made from ``base``; else one comparison of object
-    identities per entry, because unchanged entries are the same objects.
+    Costs what changed when both come from one line of generations, else one comparison per entry.
     """
     if target.number == base.number and target.digest == base.digest:
         return Changes()
@@ -97,10 +97,10 @@ def _removals(changes: Changes) -> tuple[_Listed[EntryKey], ...]:
     )
 
 
-def _changes(old: dict[EntryKey, Entry], new: dict[EntryKey, Entry]) -> ChangeMap[Entry]:
+def _changes(old: Mapping[EntryKey, Entry], new: Mapping[EntryKey, Entry]) -> ChangeMap[Entry]:
     # Entries carry their digest, so generations that share no objects (one was read from the
     # journal) compare by content.
-    changed, gone = compare_maps(Listing(old), Listing(new))
+    changed, gone = compare_maps(ShardedMap.of(old), ShardedMap.of(new))
     changes: ChangeMap[Entry] = {key: (old.get(key), new[key]) for key in changed}
     changes.update((key, (old[key], None)) for key in gone)
     return changes

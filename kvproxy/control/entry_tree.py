@@ -12,6 +12,7 @@ from kvproxy.model.dynamic import Configuration
 from kvproxy.model.keytree import nest, split_key
 from kvproxy.model.packed import NotTextError, readable
 from kvproxy.model.problem import Problem
+from kvproxy.routing.sharded import ShardedMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +36,9 @@ class EntryTree:
         """Start without keys; ``prefix`` has no slash at its ends."""
         self.prefix = prefix
         self.values: dict[str, bytes] = {}
-        self.configuration = Configuration()
+        self.configuration = Configuration(
+            **{section: ShardedMap[str, Any]() for section in SECTIONS}
+        )
         self.problems: tuple[Problem, ...] = ()
         self.static_changes = 0
         self._members: dict[Entry, dict[str, str]] = {}
@@ -111,18 +114,13 @@ class EntryTree:
                 self._entry_problems[entry] = problems
             else:
                 self._entry_problems.pop(entry, None)
-            held = changed.get(section, getattr(self.configuration, section))
-            if decoded == held.get(name):
-                continue
-            if section not in changed:
-                held = changed[section] = dict(held)
-            if decoded is None:
-                del held[name]
-            else:
-                held[name] = decoded
+            if decoded != getattr(self.configuration, section).get(name):
+                changed.setdefault(section, {})[name] = decoded
         if changed:
             sections = {name: getattr(self.configuration, name) for name in SECTIONS}
-            self.configuration = Configuration(**{**sections, **changed})
+            for section, entries in changed.items():
+                sections[section] = sections[section].changed(entries)
+            self.configuration = Configuration(**sections)
         self._gather_problems()
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -39,9 +40,9 @@ class Generation(Struct, frozen=True, kw_only=True):
     number: int
     digest: str
     revisions: dict[str, str]
-    frontends: dict[EntryKey, FrontendEntry]
-    backends: dict[EntryKey, BackendEntry]
-    certificates: dict[EntryKey, CertificateEntry] = field(default_factory=dict)
+    frontends: Mapping[EntryKey, FrontendEntry]
+    backends: Mapping[EntryKey, BackendEntry]
+    certificates: Mapping[EntryKey, CertificateEntry] = field(default_factory=dict)
     created_at: float
     base: int
     changes: Changes

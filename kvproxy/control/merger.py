@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kvproxy.control.generation import EMPTY, Changes, Generation
 from kvproxy.model.digest import add_digests, digest_text
+from kvproxy.routing.sharded import ShardedMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +43,7 @@ class Merger:
 
         ``served``: by provider, what changed of it; ``revisions``: of all providers, now;
         ``known_as``: number and digest of an earlier generation whose number is used again when the
-        content is the same. Costs what changed and a shallow
-        copy of each map that did.
+        content is the same. Costs what changed.
         """
         before = self.generation
         frontends, frontend_changes = _apply(
@@ -90,18 +90,14 @@ class Merger:
 
 
 def _apply(
-    entries: dict[EntryKey, Entry], served: Mapping[str, Mapping[str, Entry | None]]
-) -> tuple[dict[EntryKey, Entry], ChangeMap[Entry]]:
-    if not any(served.values()):
+    entries: Mapping[EntryKey, Entry], served: Mapping[str, Mapping[str, Entry | None]]
+) -> tuple[Mapping[EntryKey, Entry], ChangeMap[Entry]]:
+    now = {
+        (provider, name): entry
+        for provider, entries_now in served.items()
+        for name, entry in entries_now.items()
+    }
+    if not now:
         return entries, {}
-    after = entries.copy()
-    changes: ChangeMap[Entry] = {}
-    for provider, entries_now in served.items():
-        for name, entry in entries_now.items():
-            key = (provider, name)
-            changes[key] = (after.get(key), entry)
-            if entry is None:
-                del after[key]
-            else:
-                after[key] = entry
-    return after, changes
+    changes = {key: (entries.get(key), entry) for key, entry in now.items()}
+    return ShardedMap.of(entries).changed(now), changes

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct, field
 
-from kvproxy.control.comparison import Listing, compare_maps
+from kvproxy.control.comparison import compare_maps
 from kvproxy.control.outcome import Quarantined
 from kvproxy.control.problems import ProblemBook
 from kvproxy.model.decode import SECTIONS
 from kvproxy.model.problem import Problem, nearest_name
+from kvproxy.routing.sharded import ShardedMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,9 +46,9 @@ class Difference(Struct, frozen=True):
     """
 
     configuration: Configuration
-    frontends: Listing[str, Frontend]
-    backends: Listing[str, Backend]
-    certificates: Listing[str, TLSCertificate]
+    frontends: ShardedMap[str, Frontend]
+    backends: ShardedMap[str, Backend]
+    certificates: ShardedMap[str, TLSCertificate]
     others: tuple[Problem, ...]
     refused_frontends: Refusals
     refused_backends: Refusals
@@ -97,12 +98,14 @@ class ProviderEntries:
         self._provider = provider
         self._validator = validator
         # What was said last, and what of it could not be decoded.
-        self._said_frontends: Listing[str, Frontend] = Listing({})
-        self._said_backends: Listing[str, Backend] = Listing({})
-        self._said_certificates: Listing[str, TLSCertificate] = Listing({})
+        self._said_frontends: ShardedMap[str, Frontend] = ShardedMap()
+        self._said_backends: ShardedMap[str, Backend] = ShardedMap()
+        self._said_certificates: ShardedMap[str, TLSCertificate] = ShardedMap()
         self._undecoded_frontends: Refusals = {}
         self._undecoded_backends: Refusals = {}
         self._undecoded_certificates: Refusals = {}
+        # Those of the journal, before the provider says anything.
+        self._unsaid_certificates: set[str] = set()
         # Frontends that are valid by themselves.
         self._candidates: dict[str, FrontendEntry] = {}
         # Refused frontends whose previous version must not be served either.
@@ -128,10 +131,10 @@ class ProviderEntries:
             for entry in good.frontends
             if entry.frontend.backend in self.backends and self._validator.admits(entry)
         }
-        self._said_frontends = Listing(
+        self._said_frontends = ShardedMap.of(
             {name: entry.frontend for name, entry in self.frontends.items()}
         )
-        self._said_backends = Listing(
+        self._said_backends = ShardedMap.of(
             {name: entry.backend for name, entry in self.backends.items()}
         )
         self._usable = self.backends.copy()
@@ -144,10 +147,11 @@ class ProviderEntries:
             for entry in good.certificates
             if self._validator.admits_certificate(entry)
         }
+        self._unsaid_certificates = set(self.certificates)
         return Served(dict(self.frontends), dict(self.backends), dict(self.certificates))
 
     def compare(self, configuration: Configuration, problems: Iterable[Problem]) -> Difference:
-        """Compare a configuration with the one before; costs one identity check per entry."""
+        """Compare a configuration with the one before; versions of one map cost what differs."""
         refused: dict[str, dict[str, list[Problem]]] = {section: {} for section in SECTIONS}
         others = []
         for problem in problems:
@@ -158,7 +162,8 @@ class ProviderEntries:
         refused_frontends = {name: tuple(why) for name, why in refused["frontends"].items()}
         refused_backends = {name: tuple(why) for name, why in refused["backends"].items()}
         refused_certificates = {name: tuple(why) for name, why in refused["tls"].items()}
-        frontends, backends = Listing(configuration.frontends), Listing(configuration.backends)
+        frontends = ShardedMap.of(configuration.frontends)
+        backends = ShardedMap.of(configuration.backends)
         changed_frontends, gone_frontends = _compare(
             self._said_frontends,
             frontends,
@@ -168,21 +173,17 @@ class ProviderEntries:
         changed_backends, gone_backends = _compare(
             self._said_backends, backends, self._undecoded_backends, refused_backends
         )
-        certificates = Listing(configuration.tls)
+        certificates = ShardedMap.of(configuration.tls)
         changed_certificates, gone_certificates = _compare(
             self._said_certificates,
             certificates,
             self._undecoded_certificates,
             refused_certificates,
         )
-        # Those of the journal are here although nothing was said of them yet.
-        known = self._said_certificates.entries.keys() | self._undecoded_certificates.keys()
         gone_certificates += [
             name
-            for name in self.certificates
-            if name not in known
-            and name not in certificates.entries
-            and name not in refused_certificates
+            for name in self._unsaid_certificates
+            if name not in certificates and name not in refused_certificates
         ]
         return Difference(
             configuration,
@@ -216,6 +217,7 @@ class ProviderEntries:
         self._undecoded_frontends = difference.refused_frontends
         self._undecoded_backends = difference.refused_backends
         self._undecoded_certificates = difference.refused_certificates
+        self._unsaid_certificates.clear()
         self.problems.replace("snapshot", difference.others, now)
         touched = {*difference.changed_backends, *difference.gone_backends}
         affected = {*difference.changed_frontends, *difference.gone_frontends}
@@ -462,20 +464,16 @@ class ProviderEntries:
 
 
 def _compare(
-    said: Listing[str, Content],
-    says: Listing[str, Content],
+    said: ShardedMap[str, Content],
+    says: ShardedMap[str, Content],
     undecoded: Refusals,
     refused: Refusals,
 ) -> tuple[list[str], list[str]]:
     """Return the names of changed and of gone entries of one section."""
     others, missing = compare_maps(said, says)
     changed = dict.fromkeys(name for name in others if name not in refused)
-    changed.update(
-        (name, None) for name in undecoded if name in says.entries and name not in refused
-    )
+    changed.update((name, None) for name in undecoded if name in says and name not in refused)
     changed.update((name, None) for name in refused if undecoded.get(name) != refused[name])
     gone = dict.fromkeys(name for name in missing if name not in refused)
-    gone.update(
-        (name, None) for name in undecoded if name not in says.entries and name not in refused
-    )
+    gone.update((name, None) for name in undecoded if name not in says and name not in refused)
     return list(changed), list(gone)

@@ -6,6 +6,7 @@ Types, defaults and effects: docs/reference; durations are seconds as float.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import field
@@ -385,11 +386,13 @@ class TLSCertificate(Section, frozen=True, rename="camel", kw_only=True):
 class Configuration(Section, frozen=True, rename="camel", kw_only=True):
     """All that one provider says. ``tls`` is by the provider's own name (key or list position)."""
 
-    frontends: Annotated[dict[str, Frontend], about("frontends by name")] = field(
+    frontends: Annotated[Mapping[str, Frontend], about("frontends by name")] = field(
         default_factory=dict
     )
-    backends: Annotated[dict[str, Backend], about("backends by name")] = field(default_factory=dict)
+    backends: Annotated[Mapping[str, Backend], about("backends by name")] = field(
+        default_factory=dict
+    )
     tls: Annotated[
-        dict[str, TLSCertificate],
+        Mapping[str, TLSCertificate],
         about("certificates: a list in TOML, by name in a key-value store"),
     ] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -71,7 +72,7 @@ class Section(Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=T
 def describe(annotation: Any) -> tuple[Any, dict[str, Any], str]:
     """Return (bare type, merged ``extra`` with bounds, description) of the type of an option.
 
-    The bare type of ``X | None`` is X.
+    The bare type of ``X | None`` is X, that of a ``Mapping`` a dictionary.
     """
     extra: dict[str, Any] = {}
     description = ""
@@ -85,6 +86,8 @@ def describe(annotation: Any) -> tuple[Any, dict[str, Any], str]:
                 bounds = {"least": item.ge, "most": item.le}
                 extra.update({name: value for name, value in bounds.items() if value is not None})
                 description = item.description or description
+    if get_origin(annotation) is Mapping:
+        annotation = dict[*get_args(annotation)]  # type: ignore[misc]
     return annotation, extra, description
 
 

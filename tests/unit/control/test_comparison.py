@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.control.comparison import Listing, compare_maps
+from kvproxy.control.comparison import compare_maps
+from kvproxy.routing.sharded import ShardedMap
 
 CASES = {
     "nothing": ({}, {}, [], []),
@@ -26,11 +27,11 @@ CASES = {
 def test_names_what_differs(
     old: dict[str, int], new: dict[str, int], changed: list[str], gone: list[str]
 ) -> None:
-    assert compare_maps(Listing(old), Listing(new)) == (changed, gone)
+    assert compare_maps(ShardedMap.of(old), ShardedMap.of(new)) == (changed, gone)
 
 
 def test_another_object_of_equal_content_is_no_change() -> None:
-    assert compare_maps(Listing({"a": [1, 2]}), Listing({"a": [1, 2]})) == ([], [])
+    assert compare_maps(ShardedMap.of({"a": [1, 2]}), ShardedMap.of({"a": [1, 2]})) == ([], [])
 
 
 def test_the_same_object_is_taken_for_equal_without_asking_it() -> None:
@@ -42,7 +43,7 @@ def test_the_same_object_is_taken_for_equal_without_asking_it() -> None:
 
     value = Unequal()
     old = dict.fromkeys(range(10_000), value)
-    assert compare_maps(Listing(old), Listing(dict(old))) == ([], [])
+    assert compare_maps(ShardedMap.of(old), ShardedMap.of(dict(old))) == ([], [])
 
 
 def test_long_runs_are_compared_to_their_end() -> None:
@@ -50,7 +51,7 @@ def test_long_runs_are_compared_to_their_end() -> None:
     new = {number: value for number, value in old.items() if number % 5000}
     new[4999] = new[19_999] = object()
     new[50_000] = object()
-    assert compare_maps(Listing(old), Listing(new)) == (
+    assert compare_maps(ShardedMap.of(old), ShardedMap.of(new)) == (
         [4999, 19_999, 50_000],
         [0, 5000, 10_000, 15_000],
     )
@@ -59,13 +60,23 @@ def test_long_runs_are_compared_to_their_end() -> None:
 @given(
     st.dictionaries(st.integers(0, 60), st.integers(0, 3), max_size=60),
     st.dictionaries(st.integers(0, 60), st.integers(0, 3), max_size=60),
-    st.booleans(),
 )
-def test_equals_the_plain_comparison(
-    old: dict[int, int], new: dict[int, int], in_order: bool
+def test_equals_the_plain_comparison(old: dict[int, int], new: dict[int, int]) -> None:
+    changed, gone = compare_maps(ShardedMap.of(old), ShardedMap.of(new))
+    assert changed == sorted(key for key in new if key not in old or old[key] != new[key])
+    assert gone == sorted(old.keys() - new.keys())
+
+
+@given(
+    st.dictionaries(st.integers(0, 2000), st.integers(0, 3), max_size=60),
+    st.dictionaries(st.integers(0, 2000), st.none() | st.integers(0, 3), max_size=20),
+)
+def test_versions_of_one_map_differ_in_what_was_changed(
+    old: dict[int, int], changes: dict[int, int | None]
 ) -> None:
-    if in_order:
-        old, new = dict(sorted(old.items())), dict(sorted(new.items()))
-    changed, gone = compare_maps(Listing(old), Listing(new))
-    assert sorted(changed) == sorted(key for key in new if key not in old or old[key] != new[key])
-    assert sorted(gone) == sorted(old.keys() - new.keys())
+    before = ShardedMap.of(old)
+    changed, gone = compare_maps(before, before.changed(changes))
+    assert changed == sorted(
+        key for key, value in changes.items() if value is not None and old.get(key) != value
+    )
+    assert gone == sorted(key for key, value in changes.items() if value is None and key in old)

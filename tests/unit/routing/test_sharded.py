@@ -36,3 +36,21 @@ def test_a_missing_key() -> None:
     assert mapping.get("b", 7) == 7
     with pytest.raises(KeyError):
         mapping["b"]
+
+
+@given(st.dictionaries(st.integers(), st.integers(), max_size=50))
+def test_is_made_of_any_mapping_and_of_itself_for_nothing(plain: dict[int, int]) -> None:
+    mapping = ShardedMap.of(plain)
+    assert dict(mapping) == plain
+    assert len(mapping) == len(plain)
+    assert ShardedMap.of(mapping) is mapping
+
+
+def test_what_two_versions_share_does_not_differ() -> None:
+    mapping = ShardedMap.of(dict.fromkeys(range(10_000), 1))
+    assert list(mapping.differing(mapping)) == []
+    after = mapping.changed({7: 2})
+    ((new, old),) = after.differing(mapping)
+    assert new[7] == 2
+    assert old[7] == 1
+    assert len(new) < 100
