@@ -28,7 +28,7 @@ from tests.conformance.cases import (
 from tests.support.backend import Answer, Backend, Greeter, InTurn, UnansweringPort, plain_answer
 from tests.support.certificates import Authority, authority
 from tests.support.http_client import build_request, fetch
-from tests.support.proxy_process import ProxyProcess
+from tests.support.proxy_process import ProxyProcess, single_backend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -361,3 +361,21 @@ def test_dial_timeout_is_kept(table: CaseTable) -> None:
     started = time.monotonic()
     table.run(case)
     assert 0.25 < time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize("pass_host", [False, True])
+def test_the_name_in_the_url_is_asked_for_by_sni(loop_thread: LoopThread, pass_host: bool) -> None:
+    """The server's own name, whatever ``Host`` the client sends (section 7.10)."""
+    names: list[str | None] = []
+    context = authority().server_context("localhost")
+    context.sni_callback = lambda connection, name, held: names.append(name)
+    server = Backend(loop_thread, "sni", tls=context)
+    url = f"https://localhost:{server.port}"
+    routes = single_backend(url, {"all": "PathPrefix:/"}, passHostHeader=pass_host)
+    with ProxyProcess(routes, static={"rootCAs": [authority().pem]}) as proxy:
+        answer = proxy.fetch(host="client.test")
+    server.stop()
+    assert answer.status == 200
+    host = b"client.test" if pass_host else f"localhost:{server.port}".encode()
+    assert b"\r\nHost: " + host + b"\r\n" in answer.body
+    assert set(names) == {"localhost"}
