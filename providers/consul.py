@@ -26,7 +26,7 @@ from providers.consul_requests import (
     set_operation,
     write_operations,
 )
-from providers.consul_tree import ENTRIES, Entry, Seen, belongs, tree_of, values_of
+from providers.consul_tree import ENTRIES, Entry, Seen, belongs, is_directory, tree_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -64,7 +64,9 @@ class ConsulStore:
 
     Consul answers a blocking query with the whole prefix. Each key in it has an index of its own,
     so what changed is found without looking at values; only a watch that starts at a version which
-    this client has not read itself begins with a whole `Tree`.
+    this client has not read itself begins with a whole `Tree`. While there are keys below a prefix
+    and none that equals it, only those below are watched: Consul knows no directories, and would
+    answer for every key that begins alike.
     """
 
     name: ClassVar[str] = "consul"
@@ -101,10 +103,10 @@ class ConsulStore:
         last = self._seen.get(prefix)
         seen = last.copy() if last is not None and last.index == version else None
         await self._check_not_ahead(version)
-        known_index = 0
+        known_index, asked = 0, prefix
         while True:
             # The first question does not wait: what was seen may be from before a restore.
-            index, entries = await self._entries(prefix, known_index)
+            index, entries = await self._entries(asked, known_index)
             if index < version:
                 # Consul forgets deletions, and then shows an older index: only the store's own
                 # index tells whether it was restored.
@@ -124,6 +126,10 @@ class ConsulStore:
                 values.update((key, None) for key in vanished if belongs(prefix, key))
                 if values:
                     found = Changes(newest, values)
+            if asked == prefix and is_directory(prefix, entries):
+                # From now on what is only named alike (`prefix-2`) wakes nobody.
+                asked = f"{prefix}/"
+                seen = seen.below(asked)
             known_index = version = newest
             self._seen[prefix] = seen
             if found is not None:

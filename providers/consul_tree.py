@@ -45,6 +45,11 @@ class Seen:
         """Return the same, to be moved on by somebody else."""
         return Seen(self.index, dict(self.keys))
 
+    def below(self, start: str) -> Seen:
+        """Return what was seen of the keys that begin with ``start``."""
+        keys = {key: index for key, index in self.keys.items() if key.startswith(start)}
+        return Seen(self.index, keys)
+
     def difference(self, entries: list[Entry]) -> tuple[list[Entry], list[str]]:
         """Return the entries that are new or changed, and the keys that are no longer there."""
         known = self.keys
@@ -66,6 +71,16 @@ class Seen:
 def belongs(prefix: str, key: str) -> bool:
     """Whether ``key`` equals ``prefix`` or is below it."""
     return not prefix or key == prefix or key.startswith(prefix + "/")
+
+
+def is_directory(prefix: str, entries: list[Entry]) -> bool:
+    """Whether there are keys below ``prefix`` and none that equals it."""
+    below = prefix + "/"
+    return (
+        prefix != ""
+        and any(entry.key.startswith(below) for entry in entries)
+        and all(entry.key != prefix for entry in entries)
+    )
 
 
 def values_of(prefix: str, entries: list[Entry]) -> dict[str, bytes]:

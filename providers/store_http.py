@@ -308,6 +308,8 @@ def _base(store: str, endpoint: str, default_port: int, tls: bool) -> str:
     """Return ``scheme://host:port`` of one endpoint."""
     option = f"`{store}.endpoint`"
     expected = "expected host:port, several separated by commas"
+    if "@" in endpoint:
+        raise StoreError(f"{option} holds a user or password; set them as options of their own")
     scheme, separator, _ = endpoint.partition("://")
     scheme = scheme.lower() if separator else ("https" if tls else "http")
     try:
@@ -315,8 +317,6 @@ def _base(store: str, endpoint: str, default_port: int, tls: bool) -> str:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise StoreError(f"{option} `{endpoint}` is no address; {expected}") from None
-    if "@" in parts.netloc:
-        raise StoreError(f"{option} holds a user or password; set them as options of their own")
     if (
         not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?", host or "")
         or parts.path.strip("/")

@@ -231,7 +231,11 @@ def static_keys(place: StorePlace, tree: Tree) -> StaticKeys:
 
 async def _hint(store: Store, place: StorePlace) -> tuple[Problem, ...]:
     """Return a warning when the keys are where Traefik 1.7 keeps them."""
-    if place.prefix == TRAEFIK_PREFIX or not (await store.read(TRAEFIK_PREFIX)).values:
+    try:
+        if place.prefix == TRAEFIK_PREFIX or not (await store.read(TRAEFIK_PREFIX)).values:
+            return ()
+    except StoreError:
+        # Who may not read there needs no hint.
         return ()
     slash = "/" if place.section.prefix.startswith("/") else ""
     return (

@@ -85,8 +85,8 @@ class EtcdProvider(KeyValueProvider, frozen=True, rename="camel", kw_only=True):
 
     endpoint: Annotated[str, about("host:port, several separated by commas")] = "127.0.0.1:2379"
     prefix: Annotated[str, about("prefix of all keys")] = "/kvproxy"
-    use_api_v3: Annotated[bool, about("speak version 3 of etcd's interface")] = field(
-        default=False, name="useAPIV3"
+    use_api_v3: Annotated[bool, about("version 3 of etcd's interface; there is no other")] = field(
+        default=True, name="useAPIV3"
     )
 
 

@@ -31,7 +31,7 @@ def open_secured(address: str) -> Store:
     """Open an etcd as a proxy does; ``address``: the options as JSON."""
     options = json.loads(address)
     tls = ClientTLS(**options.pop("tls")) if "tls" in options else None
-    settings = EtcdProvider(prefix="t", use_api_v3=True, tls=tls, **options)
+    settings = EtcdProvider(prefix="t", tls=tls, **options)
     assert plugin.open_store is not None
     return plugin.open_store(settings, StaticConfiguration())
 

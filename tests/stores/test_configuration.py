@@ -49,8 +49,6 @@ class Place:
         self.server: StoreServer = server
         self.directory = directory
         self.flags = [f"--{kind}.endpoint={server.endpoint}"]
-        if kind == "etcd":
-            self.flags.append("--etcd.useAPIV3")
 
     def prefix(self, name: str) -> str:
         """Return a prefix as this store's users write it."""

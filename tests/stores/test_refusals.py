@@ -42,7 +42,6 @@ def said(*arguments: str) -> tuple[int, str]:
 def etcd_flags(server: EtcdServer, *, password: str = PASSWORD, prefix: str = "") -> list[str]:
     return [
         f"--etcd.endpoint={server.endpoint}",
-        "--etcd.useAPIV3",
         f"--etcd.username={USER}",
         f"--etcd.password={password}",
         f"--etcd.tls.ca={authority().path}",
@@ -110,7 +109,7 @@ def test_a_prefix_that_a_token_may_not_read_is_not_an_empty_one(
 
 STORES = {
     "consul": ["--consul.endpoint={}"],
-    "etcd": ["--etcd.endpoint={}", "--etcd.useAPIV3"],
+    "etcd": ["--etcd.endpoint={}"],
     "zookeeper": ["--zookeeper.endpoint={}"],
 }
 

@@ -53,12 +53,11 @@ class ProxyStore:
     def flags(self, endpoint: str = "") -> tuple[str, ...]:
         """Return the arguments by which a proxy or a command uses this store."""
         option = "path" if self.kind == "embedded" else "endpoint"
-        own = (
+        return (
             f"--{self.kind}",
             f"--{self.kind}.{option}={endpoint or self.endpoint}",
             f"--{self.kind}.prefix={PREFIX}",
         )
-        return (*own, "--etcd.useAPIV3") if self.kind == "etcd" else own
 
     def open(self, endpoint: str = "") -> Store:
         """Return one more client; to be used inside an event loop and closed there."""
@@ -68,7 +67,7 @@ class ProxyStore:
             case "embedded":
                 section = EmbeddedProvider(path=address, prefix=PREFIX)
             case "etcd":
-                section = EtcdProvider(endpoint=address, prefix=PREFIX, use_api_v3=True)
+                section = EtcdProvider(endpoint=address, prefix=PREFIX)
             case "consul":
                 section = ConsulProvider(endpoint=address, prefix=PREFIX)
             case _:

@@ -81,6 +81,43 @@ async def test_keys_beside_the_prefix_are_not_told(
     assert (found.version, found.values) == (version, {"t/b": b"1"})
 
 
+async def test_keys_beside_the_prefix_cost_no_reads(
+    server: ConsulServer, open_store: Callable[..., ConsulStore]
+) -> None:
+    store, writer = open_store(), open_store()
+    await writer.write(Transaction(put={"t/a": b"0"}))
+    start = await store.read("t")
+    async with aclosing(store.watch("t", start.version)) as watch, asyncio.timeout(DEADLINE):
+        waiting = asyncio.ensure_future(anext(watch))
+        await writer.write(Transaction(put={"t/a": b"1"}))
+        assert (await waiting).values == {"t/a": b"1"}
+        before = server.whole_reads()
+        waiting = asyncio.ensure_future(anext(watch))
+        for number in range(20):
+            await writer.write(Transaction(put={"t-nodes/one": b"%d" % number}))
+        await writer.write(Transaction(put={"t/a": b"2"}))
+        assert (await waiting).values == {"t/a": b"2"}
+        assert server.whole_reads() - before <= 1
+
+
+async def test_a_watched_key_may_be_made_and_get_keys_below(
+    open_store: Callable[..., ConsulStore],
+) -> None:
+    store, writer = open_store(), open_store()
+    start = await store.read("t/a")
+    async with aclosing(store.watch("t/a", start.version)) as watch, asyncio.timeout(DEADLINE):
+        for key in ("t/a", "t/a/b", "t/a/c"):
+            waiting = asyncio.ensure_future(anext(watch))
+            await writer.write(Transaction(put={key: b"1"}))
+            assert (await waiting).values == {key: b"1"}
+        waiting = asyncio.ensure_future(anext(watch))
+        await writer.write(Transaction(delete=("t/a",)))
+        assert (await waiting).values == {"t/a": None}
+        waiting = asyncio.ensure_future(anext(watch))
+        await writer.write(Transaction(delete_prefixes=("t/a",)))
+        assert (await waiting).values == {"t/a/b": None, "t/a/c": None}
+
+
 async def test_a_permission_for_some_keys_that_is_lost_is_no_deletion(
     server: ConsulServer, open_store: Callable[..., ConsulStore]
 ) -> None:

@@ -143,9 +143,10 @@ async def test_another_server_of_the_cluster_takes_over(tmp_path: Path) -> None:
             async with asyncio.timeout(DEADLINE):
                 while True:
                     try:
-                        await writer.write(Transaction(put={"t/a": b"%d" % number}))
+                        async with asyncio.timeout(2.5):
+                            await writer.write(Transaction(put={"t/a": b"%d" % number}))
                         break
-                    except StoreError:
+                    except (StoreError, TimeoutError):
                         await asyncio.sleep(0.05)
                 version = await following
     finally:
@@ -176,8 +177,8 @@ async def _value(store: EtcdStore, version: int, wanted: bytes) -> int:
     ("settings", "message"),
     [
         (EtcdProvider(use_api_v3=False), "version 2 of its interface"),
-        (EtcdProvider(use_api_v3=True, password="x"), "`etcd.password` is of no use"),
-        (EtcdProvider(use_api_v3=True, endpoint="a b:1"), "is no address"),
+        (EtcdProvider(password="x"), "`etcd.password` is of no use"),
+        (EtcdProvider(endpoint="a b:1"), "is no address"),
     ],
     ids=["version-2", "password-alone", "endpoint"],
 )

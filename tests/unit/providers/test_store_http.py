@@ -44,6 +44,7 @@ REFUSED_ENDPOINTS = [
     ("http://store/path", False, "is no address"),
     ("ftp://store", False, "is no address"),
     ("http://store:1", True, "is plain http although `test.tls` is set"),
+    ("http://me:hidden@store:x", False, "holds a user or password"),
     ("http://me:hidden@store:1", False, "holds a user or password"),
 ]
 

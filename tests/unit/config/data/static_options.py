@@ -158,7 +158,7 @@ etcd                                        provider        absent
 .watch                                      boolean         true
 .username                                   text            -
 .password                                   text            -
-.useAPIV3                                   boolean         false
+.useAPIV3                                   boolean         true
 .tls                                        tls             absent
 zookeeper                                   provider        absent
 .endpoint                                   text            127.0.0.1:2181
