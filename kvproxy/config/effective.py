@@ -305,14 +305,7 @@ class Draft(Report):
             if not option.section and value == option.initial:
                 continue
             reported.add(path)
-            if option.security:
-                self.add(
-                    path,
-                    "is not active yet, and leaving it out would open what it is to protect",
-                    expected="a configuration without it",
-                )
-            else:
-                self.add(path, "is accepted, but not active yet: it has no effect", fatal=False)
+            self.add(path, "is accepted, but not active yet: it has no effect", fatal=False)
 
     def _given(self, document: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
         """Yield path and value of all there is, sections before what is below them."""

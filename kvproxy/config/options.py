@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 
 from msgspec import NODEFAULT, Struct, structs
 
-from kvproxy.model.activity import is_active, is_security
+from kvproxy.model.activity import is_active
 from kvproxy.model.durations import format_duration
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.kinds import describe, fields_of
@@ -26,7 +26,7 @@ class Option(Struct, frozen=True):
     ``path``: its names from the root. ``kind``: what a value is, in words. ``default``: the default
     in words. ``section``: it only opens what is below it. ``flag``: it can be given by argument;
     ``repeated``: the argument may be given several times; ``separators``: what splits its lists.
-    ``active``: it has an effect now; ``security``: it must not be passed over while it has none.
+    ``active``: it has an effect now.
     ``initial``: the default as a plain value, None where there is none.
     """
 
@@ -40,7 +40,6 @@ class Option(Struct, frozen=True):
     separators: str = ","
     short: str = ""
     active: bool = False
-    security: bool = False
     secret: bool = False
     initial: Any = None
 
@@ -82,7 +81,6 @@ def _walk(section: type[Struct], path: tuple[str, ...], *, flags: bool) -> list[
                 separators=extra.get("separators", ","),
                 short=next((key for key, name in SHORT_FLAGS.items() if (name,) == here), ""),
                 active=is_active(here),
-                security=is_security(here),
                 secret="secret" in extra,
                 initial=_initial(field),
             )

@@ -33,8 +33,7 @@ A duration is a number with a unit (`10s`, `1m30s`, `300ms`); digits alone are s
 that is *absent* by default turns its feature on by being there.
 
 **Active** says what an option does now: *yes*; *no*: it is accepted and has no effect, with a
-warning; *refused*: it protects something, so the program does not start with it until it has an
-effect.
+warning.
 """
 
 _DYNAMIC_HEAD = """\
@@ -47,8 +46,7 @@ key-value store the key is the name in lower case with `/` for `.` below the pre
 A duration is a number with a unit (`10s`, `1m30s`, `300ms`).
 
 **Active** says what an option does now: *yes*; *no*: it is accepted and has no effect, with a
-warning; *refused*: it protects something, so an entry that uses it is not served until it has an
-effect.
+warning.
 """
 
 
@@ -80,7 +78,7 @@ def _tables(listed: Iterable[Option], *, flags: bool) -> str:
 
 
 def _row(option: Option, *, flags: bool) -> str:
-    active = "yes" if option.active else "refused" if option.security else "no"
+    active = "yes" if option.active else "no"
     notes = option.help.replace("|", "\\|")
     if option.secret:
         notes += " (never shown)"

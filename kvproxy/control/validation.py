@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kvproxy.middleware.build import OptionError
-    from kvproxy.model.activity import InactiveOption
     from kvproxy.model.digest import Section
     from kvproxy.model.dynamic import Backend, Frontend, TLSCertificate
     from kvproxy.model.static import StaticConfiguration
@@ -118,28 +117,23 @@ class Validator:
     def admits(self, entry: FrontendEntry) -> bool:
         """Whether an entry that was valid for an earlier process may be served by this one.
 
-        That process may have had other entry points, and be of a version with more options.
+        That process may have had other entry points.
         """
-        frontend = entry.frontend
-        return self._entry_points.issuperset(frontend.entry_points) and not any(
-            option.security for option in inactive_options(frontend)
-        )
+        return self._entry_points.issuperset(entry.frontend.entry_points)
 
     def frontend(self, provider: str, name: str, frontend: Frontend) -> Verdict[FrontendEntry]:
         """Judge an attached frontend."""
-        inactive = inactive_options(frontend)
         path = f"frontends.{name}"
         errors = self._option_errors(frontend)
         found = [
             *_rule_problems(frontend, path),
             *rate_limit_problems(frontend, path),
-            *_inactive_problems(inactive, path),
+            *_inactive_problems(frontend, path),
             *_option_problems(errors, path),
             *_header_problems(frontend, path),
             *_page_problems(frontend, path),
         ]
-        wrong = [*(option.option for option in inactive), *(error.path for error in errors)]
-        closes = any(option.partition(".")[0] in _ACCESS_CONTROL for option in wrong)
+        closes = any(error.path.partition(".")[0] in _ACCESS_CONTROL for error in errors)
         problems = _of_entry("frontends", name, found)
         if any(problem.fatal for problem in problems):
             return Verdict(None, problems, closes)
@@ -162,7 +156,7 @@ class Validator:
         found = [
             *_server_problems(backend, f"backends.{name}"),
             *backend_problems(backend, f"backends.{name}"),
-            *_inactive_problems(inactive_options(backend), f"backends.{name}"),
+            *_inactive_problems(backend, f"backends.{name}"),
         ]
         problems = _of_entry("backends", name, found)
         if any(problem.fatal for problem in problems):
@@ -238,19 +232,13 @@ def _server_problems(backend: Backend, path: str) -> Iterable[Problem]:
             )
 
 
-def _inactive_problems(inactive: Iterable[InactiveOption], path: str) -> Iterable[Problem]:
-    for option in inactive:
-        if option.security:
-            yield Problem(
-                message="is a security option that is not implemented yet: the entry is not served",
-                path=f"{path}.{option.option}",
-            )
-        else:
-            yield Problem(
-                message="is not implemented yet and has no effect",
-                path=f"{path}.{option.option}",
-                fatal=False,
-            )
+def _inactive_problems(entry: Frontend | Backend, path: str) -> Iterable[Problem]:
+    for option in inactive_options(entry):
+        yield Problem(
+            message="is not implemented yet and has no effect",
+            path=f"{path}.{option}",
+            fatal=False,
+        )
 
 
 def _option_problems(errors: Iterable[OptionError], path: str) -> Iterable[Problem]:

@@ -120,6 +120,7 @@ class Builder:
             self._redirect(options.redirect),
             self._headers(options.headers),
             self._basic_auth(options.basic_auth),
+            self._own_certificate(options.pass_tls_cert),
             self._client_certificate(options.pass_tls_client_cert),
             self._auth(options.auth),
         )
@@ -208,6 +209,16 @@ class Builder:
     def _basic_auth(self, users: tuple[str, ...]) -> Made:
         if users:
             yield from self._get(BasicAuth, "basicAuth", users, users)
+
+    def _own_certificate(self, wanted: bool) -> Made:
+        """No stage, but a condition: without TLS the entry point has no certificate to show."""
+        if wanted and self._entry_points[self._name].tls is None:
+            raise OptionError(
+                "passTLSCert",
+                f"the entry point `{self._name}` has no TLS",
+                "an entry point with TLS",
+            )
+        yield from ()
 
     def _client_certificate(self, options: PassTLSClientCert | None) -> Made:
         if options is not None:

@@ -1,8 +1,7 @@
 """Which options have an effect now, and which are accepted but not active yet: data, in one place.
 
 Options are named by their dotted path with ``*`` for a name that the user chose; an entry covers
-everything below it. An option with a bearing on security that is not active must not be passed
-over, for whoever uses it expects a door to be closed: the consumer refuses the entry, or the start.
+everything below it.
 """
 
 from __future__ import annotations
@@ -84,9 +83,6 @@ ACTIVE_STATIC = frozenset(
 )
 """Static options that have an effect."""
 
-SECURITY_STATIC: frozenset[str] = frozenset()
-"""Static options that must not be passed over while they are not active."""
-
 ACTIVE_DYNAMIC = frozenset(
     {
         "backends.*.buffering",
@@ -105,6 +101,7 @@ ACTIVE_DYNAMIC = frozenset(
         "frontends.*.errors",
         "frontends.*.headers",
         "frontends.*.passHostHeader",
+        "frontends.*.passTLSCert",
         "frontends.*.passTLSClientCert",
         "frontends.*.priority",
         "frontends.*.ratelimit",
@@ -117,13 +114,6 @@ ACTIVE_DYNAMIC = frozenset(
 )
 """Dynamic options that have an effect."""
 
-SECURITY_DYNAMIC = frozenset(
-    {
-        "frontends.*.passTLSCert",
-    }
-)
-"""Dynamic options that must not be passed over while they are not active."""
-
 
 def _sections(options: frozenset[str]) -> frozenset[str]:
     """Return the names of the sections that ``options`` stand in."""
@@ -133,14 +123,6 @@ def _sections(options: frozenset[str]) -> frozenset[str]:
 
 _ACTIVE = ACTIVE_STATIC | ACTIVE_DYNAMIC
 _ACTIVE_SECTIONS = _sections(_ACTIVE)
-_SECURITY_SECTIONS = _sections(SECURITY_DYNAMIC)
-
-
-class InactiveOption(Struct, frozen=True):
-    """An option that is used and not active: its path below the entry, and what that means."""
-
-    option: str
-    security: bool
 
 
 def covered(path: Sequence[str], options: frozenset[str]) -> bool:
@@ -156,30 +138,22 @@ def is_active(path: Sequence[str]) -> bool:
     return ".".join(path) in _ACTIVE_SECTIONS or covered(path, _ACTIVE)
 
 
-def is_security(path: Sequence[str]) -> bool:
-    """Tell whether the option ``path`` must not be passed over while it is not active."""
-    return covered(path, SECURITY_STATIC) or covered(path, SECURITY_DYNAMIC)
-
-
-def inactive_options(entry: Frontend | Backend) -> tuple[InactiveOption, ...]:
-    """Return the options that ``entry`` uses (differs from the default) and that are not active.
+def inactive_options(entry: Frontend | Backend) -> tuple[str, ...]:
+    """Return the options, below the entry, that it uses (not the default) and that are not active.
 
     Sections without any active option are reported as a whole, once. Cheap for entries that use
     none.
     """
     section = "frontends" if isinstance(entry, Frontend) else "backends"
-    found: list[InactiveOption] = []
+    found: list[str] = []
     _collect(entry, (section, "*"), (), found)
     return tuple(found)
 
 
 @cache
 def _inspected(section: type[Struct], pattern: tuple[str, ...]) -> tuple[Any, ...]:
-    """Return (attribute, name, default, verdict) of each option that has to be looked at.
-
-    The verdict is True or False (inactive: security or not), or None (look at what is below).
-    """
-    inspected: list[tuple[str, str, Any, bool | None]] = []
+    """Return (attribute, name, default, whether to look below) of each option that matters."""
+    inspected: list[tuple[str, str, Any, bool]] = []
     for option in fields_of(section):
         path = (*pattern, option.encode_name)
         if covered(path, ACTIVE_DYNAMIC):
@@ -188,25 +162,22 @@ def _inspected(section: type[Struct], pattern: tuple[str, ...]) -> tuple[Any, ..
         if default is NODEFAULT and option.default_factory is not NODEFAULT:
             default = option.default_factory()
         bare, _, _ = describe(option.type)
-        nested = is_active(path) or ".".join(path) in _SECURITY_SECTIONS
         is_section = isinstance(bare, type) and issubclass(bare, Struct)
-        if nested and (is_section or getattr(bare, "__origin__", None) is dict):
-            inspected.append((option.name, option.encode_name, default, None))
-        else:
-            inspected.append((option.name, option.encode_name, default, is_security(path)))
+        nested = is_section or getattr(bare, "__origin__", None) is dict
+        inspected.append((option.name, option.encode_name, default, nested and is_active(path)))
     return tuple(inspected)
 
 
 def _collect(
-    section: Struct, pattern: tuple[str, ...], path: tuple[str, ...], found: list[InactiveOption]
+    section: Struct, pattern: tuple[str, ...], path: tuple[str, ...], found: list[str]
 ) -> None:
-    for attribute, name, default, verdict in _inspected(type(section), pattern):
+    for attribute, name, default, below in _inspected(type(section), pattern):
         value = getattr(section, attribute)
         if value == default:
             continue
         here = (*path, name)
-        if verdict is not None:
-            found.append(InactiveOption(".".join(here), verdict))
+        if not below:
+            found.append(".".join(here))
         elif isinstance(value, dict):
             for key, item in value.items():
                 _collect(item, (*pattern, name, "*"), (*here, key), found)

@@ -29,6 +29,7 @@ from kvproxy.proxy.certificates import CertificateStep
 from kvproxy.proxy.chain import COUNTER_CELLS, Chain
 from kvproxy.proxy.error_page import PageWay
 from kvproxy.proxy.health import Health
+from kvproxy.proxy.presenting import PresentingServers
 from kvproxy.proxy.server import Server
 from kvproxy.proxy.stages import Stages
 from kvproxy.proxy.workshop import Workshop
@@ -133,6 +134,7 @@ class Plan:
             WeakValueDictionary()
         )
         self._digest_sum = 0
+        self._presenting = PresentingServers(transport)
         self._workshop = Workshop(settings, transport, clock)
         for listener in listeners.values():
             listener.stages = Stages(self._workshop.entry_point(listener.name))
@@ -140,7 +142,7 @@ class Plan:
     @property
     def servers(self) -> Iterable[Server]:
         """All servers that backends name and middlewares ask."""
-        return chain(self._servers.values(), self._workshop.servers)
+        return chain(self._servers.values(), self._workshop.servers, list(self._presenting.servers))
 
     async def apply(self, parts: list[Apply]) -> list[str]:
         """Go to the generation of ``parts``; returns what could not be compiled.
@@ -211,9 +213,15 @@ class Plan:
         not have passed on.
         """
         settings, options = frontend.frontend, backend.entry.backend
+        if settings.pass_tls_cert and listener.tls is not None:
+            tls = listener.tls.served
+            members = self._presenting.members(listener.name, tls, backend.members)
+            backend = BackendPlan(backend.entry, members, backend.counters)
         shared = shared_settings(settings)
         identity = ChainIdentity(listener.name, frontend.provider, shared)
         balancer = self._balancer((listener.name, frontend.provider, shared), backend)
+        if settings.pass_tls_cert:
+            self._presenting.hold(listener.name, balancer)
         affinity = None
         if backend.stickiness is not None or backend.dynamic:
             affinity = Affinity(balancer, backend.stickiness)

@@ -44,6 +44,11 @@ class EntryPointTLS:
         self._local_address: Callable[[], str] = str
         self._take(tls, build_context(tls, tls.default, protocols))
 
+    @property
+    def served(self) -> ServedTLS:
+        """The static settings."""
+        return self._tls
+
     def configure(self, tls: ServedTLS) -> None:
         """Take other static settings; raises ssl.SSLError, and then changes nothing."""
         context = build_context(tls, tls.default, self._protocols)

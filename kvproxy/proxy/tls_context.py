@@ -51,7 +51,7 @@ def build_context(
         with _in_memory(authorities) as path:
             name_client_authorities(context, path)
         context.verify_mode = ssl.CERT_OPTIONAL if tls.client_optional else ssl.CERT_REQUIRED
-    _load(context, certificate)
+    load_certificate(context, certificate)
     return context
 
 
@@ -70,7 +70,7 @@ def _choose_versions(context: ssl.SSLContext, tls: ServedTLS) -> None:
     context.set_ciphers(ciphers)
 
 
-def _load(context: ssl.SSLContext, certificate: ServedCertificate) -> None:
+def load_certificate(context: ssl.SSLContext, certificate: ServedCertificate) -> None:
     """Load a certificate from memory: Python only takes files, and a key must not be in one."""
     with _in_memory(f"{certificate.key}\n{certificate.chain}") as path:
         context.load_cert_chain(path, password=_no_password)

@@ -8,6 +8,7 @@ from kvproxy.http.trust import server_context
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Sequence
 
     from kvproxy.model.static import StaticConfiguration
 
@@ -36,12 +37,16 @@ class TransportSettings:
         self._root_cas = settings.root_cas
         self._verify = not settings.insecure_skip_verify
         self._http2_tls_context: ssl.SSLContext | None = None
-        self.tls_context = server_context(self._root_cas, verify=self._verify)
+        self.tls_context = self.context(())
+
+    def context(self, authorities: Sequence[str]) -> ssl.SSLContext:
+        """Return a new context that trusts ``authorities`` (PEM texts), if any, alone."""
+        return server_context(authorities or self._root_cas, verify=self._verify)
 
     @property
     def http2_tls_context(self) -> ssl.SSLContext:
         """The context that offers HTTP/2, too (RFC 7301); made when a server needs it."""
         if self._http2_tls_context is None:
-            self._http2_tls_context = server_context(self._root_cas, verify=self._verify)
+            self._http2_tls_context = self.context(())
             self._http2_tls_context.set_alpn_protocols(["h2", "http/1.1"])
         return self._http2_tls_context

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+import ssl
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
@@ -36,7 +37,6 @@ from tests.support.tls_client import open_connection, tls_options, trusting
 from tests.support.websocket import handshake
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -669,6 +669,48 @@ def test_9_5_tls_towards_the_authentication_server(
         "files": 200,
         "half": 404,
     }
+
+
+def test_9_7_the_entry_points_certificate_is_shown_to_servers(loop_thread: LoopThread) -> None:
+    """Deprecated ``passTLSCert``; servers with and without it are asked on connections apart."""
+    own = authority().issue("proxy.test")
+    clients = Authority("whom the entry point believes")
+    context = clients.server_context("127.0.0.1")
+    context.load_verify_locations(authority().path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = Backend(loop_thread, "mutual", tls=context)
+    entry_points = {
+        "https": tls_options(own, clientCA={"files": [clients.pem], "optional": True}),
+        "http": {},
+    }
+
+    def on(entry_point: str, rule: str, **options: Any) -> dict[str, Any]:
+        return frontend(rule, backend="mutual", entryPoints=[entry_point], **options)
+
+    routes = {
+        "backends": {"mutual": {"servers": {"one": {"url": server.url}}}},
+        "frontends": {
+            "shows": on("https", "Host:shows", passTLSCert=True),
+            "hides": on("https", "Host:hides"),
+            "plain": on("http", "Host:plain", passTLSCert=True),
+        },
+    }
+    static = {"rootCAs": [clients.pem]}
+    with ProxyProcess(routes, entry_points=entry_points, static=static) as proxy:
+
+        def status(host: str) -> int:
+            with open_connection(proxy.ports["https"], "proxy.test") as connection:
+                return connection.request(build_request(host=host)).status
+
+        assert [status("shows"), status("shows")] == [200, 200]
+        assert len(server.connections) == 1
+        assert status("hides") in (500, 502)
+        assert proxy.fetch(host="plain", entry_point="http").status == 404
+        assert "the entry point `http` has no TLS" in proxy.log()
+        frontends = {name: routes["frontends"][name] for name in ("hides", "plain")}
+        proxy.apply({**routes, "frontends": frontends})
+        wait_until(lambda: server.connections[0].ended == "closed", "the end of the connection")
+    server.stop()
 
 
 LATER = [*waits_for("see tests/e2e/test_tls.py", "C08")]

@@ -29,7 +29,7 @@ ROWS: list[tuple[str, str, str, bool, bool, bool]] = [
     ("tracing.jaeger.samplingParam", "number", "1", True, False, False),
     ("cluster.node", "text", "random", False, False, False),
     ("frontends.<name>.backend", "text", "required", False, False, True),
-    ("backends.<name>.healthCheck.interval", "duration", "absent", False, False, False),
+    ("backends.<name>.healthCheck.interval", "duration", "absent", False, False, True),
     ("backends.<name>.servers.<name>.weight", "whole number", "1", False, False, True),
 ]
 

@@ -130,18 +130,6 @@ def test_a_frontend_without_routes_loads() -> None:
     assert VALIDATOR.frontend("file", "web", Frontend(backend="one")).entry is not None
 
 
-INACTIVE = {
-    "pass-tls-cert": frontend(pass_tls_cert=True),
-}
-
-
-@pytest.mark.parametrize("content", INACTIVE.values(), ids=INACTIVE)
-def test_a_security_option_that_has_no_effect_yet_refuses_the_frontend(content: Frontend) -> None:
-    verdict = VALIDATOR.frontend("file", "web", content)
-    assert verdict.entry is None
-    assert any(problem.entry == ("frontends", "web") for problem in verdict.problems)
-
-
 HASH = "{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M="
 PROOF = "traefik:a2688e031edb4be6a3797f3882655c05"
 
@@ -198,6 +186,7 @@ UNUSABLE = {
         "whitelistSourceRange",
         "33",
     ),
+    "pass-tls-cert-without-tls": (frontend(pass_tls_cert=True), "passTLSCert", "has no TLS"),
     "redirect-to-nowhere": (
         frontend(redirect=Redirect(entry_point="htps")),
         "redirect.entryPoint",
@@ -350,7 +339,6 @@ def test_what_cannot_be_passed_on_is_refused(content: Backend) -> None:
 ADMITTED = {
     "same-entry-points": (frontend(entry_points=("http",)), True),
     "entry-point-gone": (frontend(entry_points=("http", "gone")), False),
-    "not-active": (frontend(entry_points=("http",), pass_tls_cert=True), False),
 }
 
 
