@@ -113,6 +113,13 @@ def test_a_proxy_starts_from_nothing_but_the_store(place: Place, backend: Backen
         report = json.loads(place.run("check", "--output=json", prefix="start").stdout)
         assert (report["valid"], report["frontends"]) == (True, 1), report
         serves(place, "start", port.port)
+        place.server.freeze()
+        try:
+            serves(place, "start", port.port)
+        finally:
+            place.server.thaw()
+        log = (place.directory / "log").read_text()
+        assert f"STALE: static settings of {place.kind} are those of the last start" in log
 
 
 def serves(place: Place, prefix: str, port: int) -> None:
