@@ -432,9 +432,10 @@ class Schema:
 
     def _text_duration(self, lenient: bool) -> Decoder:
         bare = self.style.bare
+        digits = "nanoseconds" if bare == "nanoseconds" else "seconds"
 
         def decode(value: Any, path: Path, key: str, report: Report) -> Any:
-            text = self._stripped(value, path, key, report, _expected(lenient))
+            text = self._stripped(value, path, key, report, _expected(lenient, digits))
             if not isinstance(text, str):
                 return text
             if bare != "seconds" and _INTEGER.fullmatch(text):
@@ -443,7 +444,7 @@ class Schema:
                     bare == "nanoseconds" or abs(number) >= _STRICTLY_SECONDS
                 ):
                     return number / NANOSECONDS
-            return _parse(text, path, key, report, lenient)
+            return _parse(text, path, key, report, lenient, digits)
 
         return decode
 
@@ -479,23 +480,25 @@ def _position(name: str) -> tuple[int, int, str]:
     return (1, 0, name)
 
 
-def _expected(lenient: bool) -> str:
+def _expected(lenient: bool, digits: str = "seconds") -> str:
     if lenient:
         return "a duration with a unit in quotes, such as 10s or 1m30s"
-    return "a duration such as 10s or 1m30s (digits alone are seconds)"
+    return f"a duration such as 10s or 1m30s (digits alone are {digits})"
 
 
-def _parse(text: str, path: Path, key: str, report: Report, lenient: bool) -> Any:
+def _parse(
+    text: str, path: Path, key: str, report: Report, lenient: bool, digits: str = "seconds"
+) -> Any:
     try:
         return parse_duration(text, bare_seconds=not lenient)
     except ValueError as error:
         if not lenient:
-            report.add((*path, key), str(error), expected=_expected(lenient))
+            report.add((*path, key), str(error), expected=_expected(lenient, digits))
             return INVALID
         report.add(
             (*path, key),
             f"{error}; the default is used",
-            expected=_expected(lenient),
+            expected=_expected(lenient, digits),
             fatal=False,
         )
         return ABSENT

@@ -202,6 +202,36 @@ def test_all_layers_together(load: Load) -> None:
     assert settings.configuration_file == str(load.file) == static.config_file
 
 
+# How a duration may be written, where, and how many seconds it is; None: it is refused.
+DURATIONS: list[tuple[str, str, float | None]] = [
+    *(("file", text, seconds) for text, seconds in (
+        ("10", 10.0), ('"10"', 10.0), ('"10s"', 10.0), ('"1m"', 60.0), ('"1m30s"', 90.0),
+        ('"1h2m3s"', 3723.0), ('"300ms"', 0.3), ('"1.5h"', 5400.0), ('"2us"', 2e-6),
+        ('"2\u00b5s"', 2e-6), ('"7ns"', 7e-9), ('"0"', 0.0), ("0", 0.0), ("1.5", None),
+        ('"1d"', None), ('"ten"', None), ('""', None), ("true", None))),
+    *(("argument", text, seconds) for text, seconds in (
+        ("10", 10.0), ("10s", 10.0), ("1m30s", 90.0), ("300ms", 0.3), ("0", 0.0), ("1.5h", 5400.0),
+        ("10000000000", None), ("1d", None), ("1.5", None))),
+    *(("store", text, seconds) for text, seconds in (
+        ("10000000000", 10.0), ("0", 0.0), ("1", 1e-9), ("10s", 10.0), ("1m30s", 90.0),
+        (" 10s ", 10.0), ("", 10.0), ("1d", None), ("1.5", None))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "text", "seconds"), DURATIONS)
+def test_durations(load: Load, layer: str, text: str, seconds: float | None) -> None:
+    sources: tuple[Any, ...] = {
+        "file": (f"[lifeCycle]\ngraceTimeOut = {text}\n",),
+        "argument": ("", [f"--lifeCycle.graceTimeOut={text}"]),
+        "store": ("", (), {"lifecycle/gracetimeout": text}),
+    }[layer]
+    if seconds is None:
+        with pytest.raises(SettingsError, match="(?i)graceTimeOut"):
+            load(*sources)
+    else:
+        assert load(*sources).static.life_cycle.grace_time_out == seconds
+
+
 COMBINED: list[tuple[str, str, list[str], dict[str, str], dict[str, EntryPoint]]] = [
     ("none", "", [], {}, {"http": EntryPoint(address=":80", forwarded_headers=Everybody)}),
     (
