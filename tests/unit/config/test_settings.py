@@ -226,7 +226,7 @@ def test_durations(load: Load, layer: str, text: str, seconds: float | None) -> 
         "store": ("", (), {"lifecycle/gracetimeout": text}),
     }[layer]
     if seconds is None:
-        with pytest.raises(SettingsError, match="(?i)graceTimeOut"):
+        with pytest.raises(SettingsError, match=r"(?i)graceTimeOut"):
             load(*sources)
     else:
         assert load(*sources).static.life_cycle.grace_time_out == seconds
@@ -486,11 +486,11 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     (
         "inactive options at another value",
-        {"file": "sendAnonymousUsage = true\n[healthcheck]\ninterval = 31\n"},
+        {"file": "sendAnonymousUsage = true\ncheckNewVersion = false\n"},
         [
             "warning kvproxy.toml:1: sendAnonymousUsage: is accepted, but not active yet: "
             "it has no effect",
-            "warning kvproxy.toml:3: healthcheck.interval: is accepted, but not active yet: "
+            "warning kvproxy.toml:2: checkNewVersion: is accepted, but not active yet: "
             "it has no effect",
         ],
     ),
