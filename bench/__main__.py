@@ -6,12 +6,12 @@ import argparse
 import datetime
 from pathlib import Path
 
-from bench import machine, scenarios
+from bench import machine, options, scenarios
 from bench.load import BROWSER_HEADERS
 from bench.scenarios import ChangeTimes, Sample, say
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-ALL = ("requests", "tls", "routes", "changes", "impact", "errors", "memory")
+ALL = ("requests", "tls", "options", "routes", "changes", "impact", "errors", "memory")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -70,6 +70,15 @@ def routes_table(samples: dict[int, Sample]) -> str:
     ]
     return table(
         ["host routes", "CPU us a request", "more than the first", "worker memory MB"], rows
+    )
+
+
+def options_table(prices: dict[str, float]) -> str:
+    """One row an option, with what it costs more than the row before all options."""
+    first = prices["nothing"]
+    return table(
+        ["option", "CPU us a request", "more"],
+        [[name, f"{each:.1f}", f"{each - first:+.1f}"] for name, each in prices.items()],
     )
 
 
@@ -136,6 +145,14 @@ def main() -> None:
             "CPU of the proxy for a connection with a handshake and no request (ECDSA P-256); "
             "resumed with a ticket.\n",
             handshakes_table(scenarios.handshakes(with_tls, rounds, seconds)),
+        ]
+    if "options" in arguments.only:
+        say("options of backends")
+        parts += [
+            "## Options of backends\n",
+            f"{options.WORKERS} workers on one core. An option that is off costs nothing: the "
+            "first row is the way without any. All others have two servers.\n",
+            options_table(options.prices(rounds, seconds)),
         ]
     if "routes" in arguments.only:
         say("many host routes")

@@ -59,10 +59,11 @@ def wrk(
     connections: int = 64,
     script: Path | None = None,
     scheme: str = "http",
+    host: str = HOST,
 ) -> Load:
     """Run wrk against a port for whole ``seconds``."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
-    for header in (f"Host: {HOST}", *headers):
+    for header in (f"Host: {host}", *headers):
         command += ["-H", header]
     if script is not None:
         command += ["-s", str(script)]
