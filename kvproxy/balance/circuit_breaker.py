@@ -163,6 +163,16 @@ def block_cells(slots: int) -> int:
     return _HEADER_CELLS + slots * _ROW_CELLS
 
 
+def state_of(block: Cells) -> int:
+    """Return the state that a first block holds."""
+    return block[_STATE]
+
+
+def trips_of(block: Cells) -> int:
+    """Return how often the breaker of a first block tripped."""
+    return block[_TRIPS]
+
+
 class CircuitBreaker:
     """The breaker of one chain, as one worker sees it. Times are monotonic nanoseconds."""
 
@@ -228,37 +238,41 @@ class CircuitBreaker:
         header[_DENIED] = denied + 1
         return False
 
-    def record(self, status: int, seconds: float, now: int) -> None:
+    def record(self, status: int, seconds: float, now: int) -> bool:
         """Count the answer of a request that passed, and trip when the condition holds.
 
-        ``status``: what the client was told; ``seconds``: how long it took.
+        ``status``: what the client was told; ``seconds``: how long it took. Returns whether it
+        tripped now.
         """
         header = self._header
         epoch = header[_EPOCH]
         milliseconds = int(seconds * 1000)
         for rows in self._rows:
             rows[self._slot].count(status, milliseconds, now, epoch)
-        if now > header[_CHECK_AT]:
-            with self._lock:
-                self._check(now)
+        if now <= header[_CHECK_AT]:
+            return False
+        with self._lock:
+            return self._check(now)
 
-    def _check(self, now: int) -> None:
+    def _check(self, now: int) -> bool:
         header = self._header
         if now <= header[_CHECK_AT]:
-            return
+            return False
         header[_CHECK_AT] = now + CHECK_PERIOD
         if header[_STATE] == TRIPPED:
-            return
+            return False
         epoch = header[_EPOCH]
         sums = [
             [sum(column) for column in zip(*(row.sums(now, epoch) for row in rows), strict=True)]
             for rows in self._rows
         ]
-        if self._condition.holds(sums):
-            header[_EPOCH] = epoch + 1
-            header[_UNTIL] = now + TRIPPED_TIME
-            header[_TRIPS] += 1
-            header[_STATE] = TRIPPED
+        if not self._condition.holds(sums):
+            return False
+        header[_EPOCH] = epoch + 1
+        header[_UNTIL] = now + TRIPPED_TIME
+        header[_TRIPS] += 1
+        header[_STATE] = TRIPPED
+        return True
 
 
 class _Row:

@@ -77,6 +77,11 @@ class SharedCounts:
         """Hold the key of an entry once less."""
         self._counts[self._slot * self._entries + entry] -= 1
 
+    def entry(self, tag: bytes) -> int:
+        """Return the entry of a key that is held, -1 when it is not."""
+        entry = self._tags.find(tag, self._tags.first(tag))
+        return entry if entry >= 0 and any(self._counts[entry :: self._entries]) else -1
+
     def held(self, tag: bytes) -> int:
         """Return how often a key is held now."""
         entry = self._tags.find(tag, self._tags.first(tag))

@@ -89,6 +89,11 @@ class SharedMemory:
         start = self._blocks + number * length
         return memoryview(self._map)[start : start + length].cast("q")
 
+    def claimed_block(self, tag: bytes) -> memoryview[int] | None:
+        """Return the block that a worker has claimed by this tag, None when none has."""
+        claim = self.claims.entry(tag)
+        return None if claim < 0 else self.block(claim)
+
     def clear_block(self, number: int) -> None:
         """Make all cells of a block 0."""
         length = 8 * block_cells(self.slots)

@@ -110,6 +110,13 @@ def show(status: Status) -> None:
         click.echo("\nServers down")
         for server in status.servers_down:
             click.echo(f"  {server.server} for {age(now - server.since)}: {server.reason}")
+    if status.breakers:
+        click.echo("\nCircuit breakers")
+        for each in status.breakers:
+            click.echo(
+                f"  {each.state}: backend `{each.backend}` of {each.provider} for frontend "
+                f"`{each.frontend}` on {each.entry_point} ({count(each.trips, 'trip')})"
+            )
     if status.quarantined:
         click.echo("\nIn quarantine")
         for entry in status.quarantined:

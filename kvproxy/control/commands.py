@@ -209,6 +209,7 @@ class Commands:
             ],
             entry_points=self._addresses,
             servers_down=[each for each in self._servers() if not each.up],
+            breakers=[each for each in self._fleet.breakers() if each.state != "standby"],
             statistics=StatisticsStatus(
                 connections=statistics.connections,
                 requests=statistics.requests,

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from kvproxy import channel
 from kvproxy.balance.shared_memory import SharedMemory
+from kvproxy.control.breakers import BreakerStatus, breakers
 from kvproxy.control.crash_loop import CrashLoop
 from kvproxy.control.delta import delta, full
 from kvproxy.control.worker_process import WorkerProcess
@@ -178,6 +179,12 @@ class Fleet:
             )
             for slot, worker in sorted(self._workers.items())
         ]
+
+    def breakers(self) -> list[BreakerStatus]:
+        """Return the circuit breakers of the newest generation, as far as workers have them."""
+        if self.generation is None:
+            return []
+        return list(breakers(self.generation, self._memory))
 
     def statistics(self) -> Statistics:
         """Return the totals of all workers, those that have ended included."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from kvproxy.control.breakers import BreakerStatus
 from kvproxy.control.fleet import WorkerStatus
 from kvproxy.control.health import ServerHealth
 from kvproxy.control.outcome import Held
@@ -74,7 +75,7 @@ class StatisticsStatus(Struct, frozen=True, rename="camel", kw_only=True):
 class Status(Struct, frozen=True, rename="camel", kw_only=True):
     """The whole status. ``state``: starting, running, handing over or stopping.
 
-    ``servers_down``: those whose health check fails.
+    ``servers_down``: those whose health check fails; ``breakers``: those that are not in standby.
     """
 
     version: str
@@ -88,4 +89,5 @@ class Status(Struct, frozen=True, rename="camel", kw_only=True):
     quarantined: list[QuarantineStatus]
     entry_points: dict[str, list[str]]
     servers_down: list[ServerHealth]
+    breakers: list[BreakerStatus]
     statistics: StatisticsStatus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,19 @@ if TYPE_CHECKING:
     from kvproxy.middleware.contract import Request
 
 
+logger = logging.getLogger("kvproxy.proxy")
+
+
 class CircuitBreakerStage(Middleware):
     """One breaker; it sees the status after retries and buffering."""
 
-    __slots__ = ("breaker",)
+    __slots__ = ("_backend", "breaker")
 
-    def __init__(self, breaker: CircuitBreaker) -> None:
-        """``breaker``: of this chain; its state is shared with the other workers."""
+    def __init__(self, breaker: CircuitBreaker, backend: str) -> None:
+        """``breaker``: of this chain; its state is shared with the other workers. ``backend``: its
+        name, for the log."""
         self.breaker = breaker
+        self._backend = backend
 
     def request(self, request: Request) -> Answer | None:
         """Answer 503 while it is tripped, and to a part of the requests while it recovers."""
@@ -29,4 +35,5 @@ class CircuitBreakerStage(Middleware):
 
     def finished(self, request: Request, status: int, seconds: float) -> None:
         """Count the outcome."""
-        self.breaker.record(status, seconds, monotonic_ns())
+        if self.breaker.record(status, seconds, monotonic_ns()):
+            logger.warning("circuit breaker tripped backend=%s", self._backend)

@@ -6,10 +6,7 @@ import logging
 import weakref
 from array import array
 from contextlib import nullcontext
-from hashlib import blake2b
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from kvproxy.balance.circuit_breaker import CircuitBreaker, block_cells, parse_condition
 from kvproxy.balance.source import parse_source
@@ -21,6 +18,7 @@ from kvproxy.middleware.rate_limit import RateLimitStage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kvproxy.balance.chain_identity import ChainIdentity
     from kvproxy.balance.shared_memory import SharedMemory
     from kvproxy.middleware.contract import Middleware
     from kvproxy.model.dynamic import Backend, Frontend
@@ -30,31 +28,15 @@ logger = logging.getLogger("kvproxy.proxy")
 _UNLIMITED = 1 << 31
 
 
-class ChainIdentity:
-    """What names the state of a chain in the shared memory.
-
-    Equal for chains that share their state (specification section 1.6), for the same chain in the
-    next generation, and in every worker.
-    """
-
-    def __init__(self, entry_point: str, provider: str, shared_settings: bytes) -> None:
-        """``shared_settings``: of the frontend (`kvproxy.proxy.plan.shared_settings`)."""
-        self._parts = (entry_point, provider, shared_settings)
-
-    def of(self, *what: object) -> bytes:
-        """Return the digest that stands for one piece of state of the chain."""
-        return blake2b(msgspec.msgpack.encode((*self._parts, *what)), digest_size=32).digest()
-
-
 def breaker_stages(
-    backend: Backend, identity: ChainIdentity, memory: SharedMemory
+    name: str, backend: Backend, identity: ChainIdentity, memory: SharedMemory
 ) -> list[Middleware]:
     """Return the circuit breaker of a chain, if it has one; raises `ExpressionError`."""
     if backend.circuit_breaker is None:
         return []
     text = backend.circuit_breaker.expression
     condition = parse_condition(text)
-    owner = identity.of("circuitBreaker", text)
+    owner = identity.breaker(text)
     claims = [
         memory.claims.hold(
             memory.tag(owner, b"%d" % number),
@@ -78,7 +60,7 @@ def breaker_stages(
         breaker = CircuitBreaker(condition, blocks, nullcontext())
     for claim in held:
         weakref.finalize(breaker, memory.claims.release, claim)
-    return [CircuitBreakerStage(breaker)]
+    return [CircuitBreakerStage(breaker, name)]
 
 
 def limits(

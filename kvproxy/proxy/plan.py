@@ -16,13 +16,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-import msgspec
-
+from kvproxy.balance.chain_identity import ChainIdentity
 from kvproxy.balance.stickiness import stickiness_of
 from kvproxy.middleware.error_pages import pages_of
 from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.model.health import check_key
-from kvproxy.proxy.backend_options import ChainIdentity, breaker_stages, limits
+from kvproxy.proxy.backend_options import breaker_stages, limits
 from kvproxy.proxy.balancer import Affinity, Balancer, Member
 from kvproxy.proxy.buffered import buffer_settings
 from kvproxy.proxy.certificates import CertificateStep
@@ -217,9 +216,8 @@ class Plan:
             tls = listener.tls.served
             members = self._presenting.members(listener.name, tls, backend.members)
             backend = BackendPlan(backend.entry, members, backend.counters)
-        shared = shared_settings(settings)
-        identity = ChainIdentity(listener.name, frontend.provider, shared)
-        balancer = self._balancer((listener.name, frontend.provider, shared), backend)
+        identity = ChainIdentity(listener.name, frontend.provider, settings)
+        balancer = self._balancer(identity.key, backend)
         if settings.pass_tls_cert:
             self._presenting.hold(listener.name, balancer)
         affinity = None
@@ -228,6 +226,7 @@ class Plan:
         middlewares, problem = self._workshop.frontend(listener.name, settings)
         if problem:
             problems.append(f"frontend {frontend.name} is closed: {problem}")
+        breaker = breaker_stages(backend.entry.name, options, identity, self._memory)
         retry = self._settings.retry
         attempts = 1 if retry is None else retry.attempts or max(1, len(backend.members))
         return Chain(
@@ -238,7 +237,7 @@ class Plan:
             priority=settings.priority if settings.priority > 0 else rule.length,
             attempts=attempts,
             counters=backend.counters,
-            stages=Stages([*middlewares, *breaker_stages(options, identity, self._memory)]),
+            stages=Stages([*middlewares, *breaker]),
             limits=Stages(limits(settings, options, identity, self._memory)),
             choose=None if affinity is None else affinity.choose,
             answered=balancer.answered if backend.dynamic else None,
@@ -277,12 +276,6 @@ class Plan:
         """Return the listeners that a frontend is attached to."""
         names = frontend.entry_points or self._settings.default_entry_points
         return [self._listeners[name] for name in names if name in self._listeners]
-
-
-def shared_settings(frontend: Frontend) -> bytes:
-    """Return what must be equal for two frontends to share one rotation: all but name, routes,
-    entry points."""
-    return msgspec.msgpack.encode(msgspec.structs.replace(frontend, routes={}, entry_points=()))
 
 
 def backends_of(entry: FrontendEntry) -> set[EntryKey]:

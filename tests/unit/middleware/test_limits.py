@@ -140,7 +140,7 @@ def test_a_breaker_refuses_with_503_once_it_has_tripped() -> None:
         [array("q", bytes(8 * block_cells(1)))],
         nullcontext(),
     )
-    stage = CircuitBreakerStage(breaker)
+    stage = CircuitBreakerStage(breaker, "b")
     request = a_request()
     assert now(stage, request) is None
     stage.finished(request, 502, 0.1)
