@@ -129,6 +129,7 @@ class Plan:
         self._memory = memory
         self._users: dict[EntryKey, set[EntryKey]] = {}
         self._servers: dict[tuple[str, str, str], Server] = {}
+        self._perhaps_unused: set[Server] = set()
         self._balancers: WeakValueDictionary[tuple[str, str, bytes], Balancer] = (
             WeakValueDictionary()
         )
@@ -188,12 +189,25 @@ class Plan:
 
     def _server(self, url: str) -> Server:
         fresh = Server(url, self._transport)
-        return self._servers.setdefault(fresh.identity, fresh)
+        held = self._servers.setdefault(fresh.identity, fresh)
+        if held is fresh:
+            self._perhaps_unused.add(held)
+        return held
+
+    def use(self, backend: BackendPlan, change: int) -> None:
+        """Count a backend (1) as one that names its servers, or no longer (-1)."""
+        for member in backend.members:
+            member.server.users += change
+            if not member.server.users:
+                self._perhaps_unused.add(member.server)
 
     def forget_servers(self) -> None:
         """Close the idle connections of servers that no backend names any more."""
-        for key in [key for key, server in self._servers.items() if not server.users]:
-            self._servers.pop(key).close_idle(float("inf"))
+        for server in self._perhaps_unused:
+            if not server.users:
+                del self._servers[server.identity]
+                server.close_idle(float("inf"))
+        self._perhaps_unused.clear()
 
     def compile_chain(
         self,
@@ -432,14 +446,14 @@ class _Step:
         for key in self._removed_backends:
             if gone := plan.backends.pop(key, None):
                 removed.append(gone.entry.digest)
-                self._use(gone, -1)
+                plan.use(gone, -1)
         for key, backend in self._new_backends.items():
             if old := plan.backends.get(key):
                 removed.append(old.entry.digest)
-                self._use(old, -1)
+                plan.use(old, -1)
             added.append(backend.entry.digest)
             plan.backends[key] = backend
-            self._use(backend, 1)
+            plan.use(backend, 1)
         for key, frontend in self._new_frontends.items():
             self._unlink(key)
             if previous := plan.frontends.get(key):
@@ -474,8 +488,3 @@ class _Step:
         scope = None if rule is None else scope_of(rule)
         if scope is not None:
             self._hosts.update(scope.hosts)
-
-    @staticmethod
-    def _use(backend: BackendPlan, change: int) -> None:
-        for member in backend.members:
-            member.server.users += change

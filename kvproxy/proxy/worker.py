@@ -11,7 +11,7 @@ import resource
 import signal
 import socket
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from setproctitle import setproctitle
 
@@ -40,7 +40,11 @@ from kvproxy.proxy.plan import Plan, UnknownBaseError
 from kvproxy.proxy.transport import TransportSettings
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
     from kvproxy.model.static import StaticConfiguration
+
+Item = TypeVar("Item")
 
 logger = logging.getLogger("kvproxy.proxy")
 
@@ -53,6 +57,9 @@ UPSTREAM_IDLE_SECONDS = 90.0
 
 LONGEST_SWEEP_SECONDS = 1.0
 SHORTEST_SWEEP_SECONDS = 0.05
+
+PORTION = 1_000
+"""So many servers or backends are looked at in one turn of the loop."""
 
 FREEZE_ENTRIES = 1_000
 """After a change of so many entries the garbage collector is told to leave the plan alone."""
@@ -198,27 +205,34 @@ class Worker:
                 listener.sweep(now)
             if now > pools_at:
                 pools_at = now + LONGEST_SWEEP_SECONDS
-                for server in self._plan.servers:
-                    server.close_idle(now - UPSTREAM_IDLE_SECONDS)
+                async for servers in in_portions(self._plan.servers):
+                    for server in servers:
+                        if server.idle or server.multiplexed:
+                            server.close_idle(now - UPSTREAM_IDLE_SECONDS)
             await asyncio.sleep(self._sweep_seconds)
 
     async def _report(self) -> None:
         """Send the heart-beat."""
         while True:
             await asyncio.sleep(STATISTICS_SECONDS)
-            self._channel.send(self._statistics())
+            self._channel.send(await self._statistics())
 
-    def _statistics(self) -> Statistics:
+    async def _statistics(self) -> Statistics:
         statuses = [0] * 6
         for listener in self._listeners.values():
             statuses = [held + more for held, more in zip(statuses, listener.statuses, strict=True)]
         backends = []
-        for (provider, name), backend in self._plan.backends.items():
-            counters = backend.counters
-            counted = [int(cell) for cell in (*counters[:5], sum(counters[5:SECONDS_CELL]))]
-            if any(counted):
+        async for portion in in_portions(self._plan.backends.values()):
+            for backend in portion:
+                counters = backend.counters
+                if not any(counters):
+                    continue
+                counted = [int(cell) for cell in (*counters[:5], sum(counters[5:SECONDS_CELL]))]
                 statuses = [held + more for held, more in zip(statuses, counted, strict=True)]
-                backends.append(BackendCounters(provider, name, counted, counters[SECONDS_CELL]))
+                entry = backend.entry
+                backends.append(
+                    BackendCounters(entry.provider, entry.name, counted, counters[SECONDS_CELL])
+                )
         connections = sum(len(listener.connections) for listener in self._listeners.values())
         return Statistics(connections, sum(statuses), statuses, backends)
 
@@ -250,11 +264,20 @@ class Worker:
         for listener in self._listeners.values():
             for connection in list(listener.connections):
                 connection.transport.abort()
-        self._channel.send(self._statistics())
+        self._channel.send(await self._statistics())
         self._stopped.set()
 
     def _name_process(self) -> None:
         setproctitle(f"kvproxy: worker {self._slot} (generation {self._plan.generation})")
+
+
+async def in_portions(items: Iterable[Item]) -> AsyncIterator[list[Item]]:
+    """Yield all items, so many at a time that requests in between wait for a moment only."""
+    held = list(items)
+    for start in range(0, len(held), PORTION):
+        if start:
+            await asyncio.sleep(0)
+        yield held[start : start + PORTION]
 
 
 def _entries(part: Apply) -> int:

@@ -474,6 +474,29 @@ async def test_large_changes_give_way_to_requests() -> None:
     assert world.chain("h1.test") is None
 
 
+@pytest.mark.serial
+async def test_a_change_costs_the_same_among_few_and_many_backends() -> None:
+    costs = []
+    for count in (100, 20_000):
+        world = World()
+        await world.apply(
+            whole(
+                1,
+                *(backend(f"b{number}", {f"http://s{number}": 1}) for number in range(count)),
+                *(frontend(f"f{number}", "Host:a.test", "b0") for number in range(10)),
+            )
+        )
+        gc.collect()
+        tries = []
+        for number in range(20):
+            change = frontend("f0", "Host:a.test", f"b{number % 2}")
+            began = process_time()
+            await world.apply(whole(number + 2, change, base=number + 1))
+            tries.append(process_time() - began)
+        costs.append(min(tries))
+    assert costs[1] < 4 * costs[0], costs
+
+
 def test_empty_index_has_no_direct_way() -> None:
     world = World()
     assert isinstance(world.listeners["http"].index, RouteIndex)

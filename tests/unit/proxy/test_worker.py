@@ -36,7 +36,7 @@ from kvproxy.model.static import (
     RespondingTimeouts,
     StaticConfiguration,
 )
-from kvproxy.proxy.worker import sweep_seconds
+from kvproxy.proxy.worker import PORTION, in_portions, sweep_seconds
 from tests.unit.proxy.worlds import backend, frontend, generation_digest, whole
 
 SLOT = 3
@@ -510,3 +510,20 @@ async def test_requests_and_connections_leave_nothing_behind() -> None:
         async with asyncio.timeout(10):
             while (await worker.hear(Statistics)).connections:
                 pass
+
+
+async def test_many_things_are_looked_at_in_portions_between_which_others_run() -> None:
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(len(seen))
+            await asyncio.sleep(0)
+
+    seen: list[int] = []
+    beside = asyncio.create_task(other())
+    async for portion in in_portions(range(3 * PORTION + 1)):
+        seen += portion
+    beside.cancel()
+    assert seen == list(range(3 * PORTION + 1))
+    assert turns == [PORTION, 2 * PORTION, 3 * PORTION]
