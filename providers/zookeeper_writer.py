@@ -245,10 +245,10 @@ class Plan:
         self._orphaned: set[str] = set()
         """Directories that go because nothing is left in them."""
         self._emptied, self._deleted = self._plan_deletions(transaction, needed, kept)
-        self.created = sorted(path for path in needed if path not in nodes)
-        """Nodes to be made, parents first."""
         self._absent = self._plan_absences(needed)
-        self.created += self._absent
+        self._made = sorted(path for path in needed if path not in nodes)
+        self.created = [*self._absent, *self._made]
+        """Nodes to be made, parents first."""
 
     def operations(self) -> list[Any]:
         """Return the operations in the order in which they are possible."""
@@ -260,17 +260,23 @@ class Plan:
         deepest_first = sorted(self._deleted, key=lambda path: -path.count("/"))
         removed = [SetData(path, None, self._version(path)) for path in sorted(self._emptied)]
         removed += [Delete(path, self._version(path)) for path in deepest_first]
-        return [*checked, *removed, *self._creations(), *self._changes()]
+        return [*checked, *self._absences(), *removed, *self._creations(), *self._changes()]
+
+    def _absences(self) -> list[Any]:
+        proofs: list[Any] = []
+        for path in self._absent:
+            proofs.append(Create(path, None, self.permissions[path], 0))
+            proofs.append(Delete(path, -1))
+        return proofs
 
     def _creations(self) -> list[Any]:
         made: list[Any] = []
-        for path in self.created:
+        for path in self._made:
             value = self._put.get(path)
             made.append(Create(path, value, self.permissions[path], 0))
             if value == b"":
                 # Raises the version of the data: an empty value, not a directory.
                 made.append(SetData(path, value, -1))
-        made += [Delete(path, -1) for path in self._absent]
         return made
 
     def _changes(self) -> list[Any]:
@@ -325,6 +331,10 @@ class Plan:
             if value is not None:
                 continue
             missing = [each for each in (*ancestors_of(path), path) if each not in self._nodes]
+            above = self._nodes.get(parent_of(missing[0])) if missing else None
+            if above is not None and above.stat.ephemeral_owner:
+                # Nothing can ever be there.
+                continue
             if missing and not needed.intersection(missing):
                 found.add(missing[0])
         return sorted(found)

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import struct
 import time
-from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,9 @@ import pytest
 from kvproxy.model.dynamic import ClientTLS
 from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.static_providers import ZookeeperProvider
-from kvproxy.provider import Changes, Compacted, Store, StoreError, Transaction, Tree
+from kvproxy.provider import Store, StoreError, Transaction, Tree
 from providers.zookeeper import ZookeeperStore, plugin
+from tests.stores.following import follow, retried, within
 from tests.support.certificates import Authority, authority
 from tests.support.zookeeper import ZookeeperEnsemble, ZookeeperServer
 
@@ -34,42 +34,14 @@ def server(tmp_path: Path) -> Iterator[ZookeeperServer]:
         yield server
 
 
-def applied(held: Mapping[str, bytes], found: Changes | Tree) -> dict[str, bytes]:
-    if isinstance(found, Tree):
-        return dict(found.values)
-    changed = {**held, **found.values}
-    return {key: value for key, value in changed.items() if value is not None}
-
-
 async def until(store: Store, start: Tree, wanted: Mapping[str, bytes]) -> Tree:
-    """Follow a watch until it has told of exactly ``wanted``; after an error with a new one."""
-    held: Mapping[str, bytes] = start.values
-    version = start.version
-    async with asyncio.timeout(DEADLINE):
-        while held != wanted:
-            try:
-                async with aclosing(store.watch("t", version)) as watch:  # type: ignore[type-var]
-                    async for found in watch:
-                        held, version = applied(held, found), found.version
-                        if held == wanted:
-                            break
-            except Compacted:
-                raise
-            except StoreError:
-                await asyncio.sleep(0.05)
-    return Tree(version, held)
+    """Follow a watch until it has told of exactly the keys ``wanted``."""
+    return await within(follow(store, start, lambda values: values == wanted), DEADLINE)
 
 
 async def answering(store: Store) -> None:
     """Wait until the store answers again."""
-    async with asyncio.timeout(DEADLINE):
-        while True:
-            try:
-                await store.probe()
-            except StoreError:
-                await asyncio.sleep(0.05)
-            else:
-                return
+    await within(retried(store.probe), DEADLINE)
 
 
 async def test_a_killed_server_is_an_error_and_its_return_loses_nothing(
@@ -123,24 +95,6 @@ async def test_a_frozen_server_is_noticed_and_its_thaw_loses_nothing(
     await answering(store)
     await store.write(Transaction(put={"t/a": b"3"}))
     await until(store, start, {"t/a": b"3"})
-    await store.close()
-
-
-async def test_a_wiped_server_is_compacted_and_its_new_keys_are_read(
-    server: ZookeeperServer,
-) -> None:
-    store = ZookeeperStore(server.endpoint)
-    for number in range(20):
-        await store.write(Transaction(put={"t/a": b"%d" % number}))
-    start = await store.read("t")
-    await asyncio.to_thread(server.wipe)
-    with pytest.raises(Compacted):
-        await until(store, start, {"t/a": b"new"})
-    assert (await store.read("t")).values == {}
-    await store.write(Transaction(put={"t/a": b"new"}))
-    tree = await store.read("t")
-    assert tree.values == {"t/a": b"new"}
-    assert tree.version < start.version
     await store.close()
 
 
