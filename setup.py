@@ -10,10 +10,10 @@ setup(
         Extension(
             f"kvproxy.http.{sources[0]}",
             sources=[f"kvproxy/http/{source}.c" for source in sources],
-            depends=["kvproxy/http/_grammar.h", "kvproxy/http/_hpack.h"],
+            depends=[f"kvproxy/http/{name}.h" for name in ("_grammar", "_hpack", "_http2")],
             extra_compile_args=["-O2", "-std=c11", "-Wall", "-Wextra"],
             optional=True,
         )
-        for sources in (["_scan"], ["_http2", "_hpack"])
+        for sources in (["_scan"], ["_http2", "_http2_encode", "_hpack"])
     ]
 )

@@ -5,16 +5,12 @@
 
    A decoder keeps the dynamic table of one direction of a connection, and nothing else. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_http2.h"
+
 #include <stddef.h>
 #include <structmember.h>
 
-#include "_hpack.h"
-
-/* Kinds of fields that speak of a connection of HTTP/1.1 (RFC 9113, section 8.2.2). */
-enum { OF_CONNECTION = 1 << CONNECTION | 1 << HOP_BY_HOP | 1 << TRANSFER_ENCODING | 1 << UPGRADE_TO };
-enum { MAX_BLOCK_BYTES = 1 << 24, STACK_BYTES = 8192 };
+enum { MAX_BLOCK_BYTES = 1 << 24 };
 
 typedef struct {
     PyObject_HEAD
@@ -32,17 +28,6 @@ static uint8_t *put_line(uint8_t *to, const struct field *field) {
     return put(put(put(to, CONSTANT(": ")), field->value), CONSTANT("\r\n"));
 }
 
-static PyObject *bytes_of(struct text text) {
-    return PyBytes_FromStringAndSize((const char *)text.bytes, (Py_ssize_t)text.length);
-}
-
-/* Bytes that are still to be written, at most `length`, and then cut with `finish`. */
-static PyObject *begin(size_t length, uint8_t **to) {
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
-    if (bytes) *to = (uint8_t *)PyBytes_AS_STRING(bytes);
-    return bytes;
-}
-
 static PyObject *finish(PyObject *bytes, const uint8_t *end) {
     _PyBytes_Resize(&bytes, (const char *)end - PyBytes_AS_STRING(bytes));
     return bytes;
@@ -52,8 +37,6 @@ static int spelled_by(struct text text, uint8_t class) {
     for (size_t i = 0; i < text.length; i++) if (!(CLASS[text.bytes[i]] & class)) return 0;
     return text.length != 0;
 }
-
-static int is_blank(uint8_t c) { return c == ' ' || c == '\t'; }
 
 /* Neither name nor value has a byte that it must not have, and the field is not one that speaks of a connection
    (RFC 9113, sections 8.2.1 and 8.2.2). Sets the kind. */
@@ -184,7 +167,8 @@ static PyObject *request_head(const struct block *block, struct request *request
         }
     }
     struct text method = request->method;
-    int with_body = equals(method, CONSTANT("POST")) || equals(method, CONSTANT("PUT")) || equals(method, CONSTANT("PATCH"));
+    int with_body = equals(method, CONSTANT("POST")) || equals(method, CONSTANT("PUT")) ||
+                    equals(method, CONSTANT("PATCH"));
     if (request->flags & CHUNKED) to = put(to, CONSTANT("Transfer-Encoding: chunked\r\n"));
     else if (ended && request->length < 0 && with_body) to = put(to, CONSTANT("Content-Length: 0\r\n"));
     if (request->trailers) to = put(to, CONSTANT("Te: trailers\r\n"));
@@ -310,148 +294,6 @@ static void free_decoder(PyObject *self) {
     Py_DECREF(type);
 }
 
-enum message { REQUEST, RESPONSE, TRAILERS };
-
-/* The lines of a head from `at` to `end`, which is before the last line end. */
-struct lines { const uint8_t *at, *end; };
-
-/* The next line, or the last; there is always one. */
-static struct text next_line(struct lines *lines) {
-    const uint8_t *start = lines->at, *stop = start;
-    for (; (stop = memchr(stop, '\r', (size_t)(lines->end - stop))); stop++) {
-        if (stop + 1 == lines->end || stop[1] != '\n') continue;
-        lines->at = stop + 2;
-        return (struct text){start, (size_t)(stop - start)};
-    }
-    lines->at = NULL;
-    return (struct text){start, (size_t)(lines->end - start)};
-}
-
-/* The lines of the head at the start of the data, and the offset behind it; 0 when there is none. */
-static size_t find_lines(struct text data, struct lines *lines) {
-    const uint8_t *bytes = data.bytes, *end = bytes + data.length;
-    for (const uint8_t *at = bytes; end - at >= 4 && (at = memchr(at, '\r', (size_t)(end - at) - 3)); at++) {
-        if (memcmp(at, "\r\n\r\n", 4)) continue;
-        *lines = (struct lines){bytes, at};
-        return (size_t)(at - bytes) + 4;
-    }
-    if (data.length < 2 || memcmp(end - 2, "\r\n", 2)) return 0;
-    *lines = (struct lines){bytes, end - 2};
-    return data.length;
-}
-
-/* Split a header line at its colon: 0 when there is none, or no name. */
-static int split_line(struct text line, struct field *field) {
-    const uint8_t *colon = memchr(line.bytes, ':', line.length), *end = line.bytes + line.length;
-    if (!colon || colon == line.bytes) return 0;
-    field->name = (struct text){line.bytes, (size_t)(colon - line.bytes)};
-    do colon++; while (colon < end && is_blank(*colon));
-    while (end > colon && is_blank(end[-1])) end--;
-    field->value = (struct text){colon, (size_t)(end - colon)};
-    field->kind = classify(field->name);
-    return 1;
-}
-
-/* Encode lines up to their end: NULL when one is no header line. */
-static uint8_t *put_fields(uint8_t *to, struct lines *lines, enum message message) {
-    while (lines->at) {
-        struct field field;
-        if (!split_line(next_line(lines), &field)) return NULL;
-        if (OF_CONNECTION >> field.kind & 1) continue;
-        if (message == REQUEST && field.kind == HOST) continue;
-        if (message == REQUEST && field.kind == TE && !equals_folded(field.value, CONSTANT("trailers"))) continue;
-        if (message == RESPONSE && field.kind == TE) continue;
-        to = hpack_put_field(to, &field);
-    }
-    return to;
-}
-
-/* A place for the encoded form of `length` bytes: on the stack of the caller, or NULL without memory. A line of a head
-   loses its colon and line end, and gains at most as much again, or ten bytes when it is long. */
-static uint8_t *encoding_place(uint8_t *stack, size_t length) {
-    size_t bound = length * 2 + 64;
-    uint8_t *place = bound > STACK_BYTES ? PyMem_Malloc(bound) : stack;
-    return place ? place : (uint8_t *)PyErr_NoMemory();
-}
-
-/* The encoded bytes; a ValueError when `end` is NULL. */
-static PyObject *encoded(uint8_t *place, const uint8_t *stack, const uint8_t *end) {
-    PyObject *bytes = end ? bytes_of((struct text){place, (size_t)(end - place)})
-                          : PyErr_Format(PyExc_ValueError, "not the head of a message");
-    if (place != stack) PyMem_Free(place);
-    return bytes;
-}
-
-static struct text text_of(PyObject *bytes) {
-    return (struct text){(const uint8_t *)PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
-}
-
-static PyObject *encode_response(PyObject *Py_UNUSED(module), PyObject *argument) {
-    if (!PyBytes_CheckExact(argument)) return PyErr_Format(PyExc_TypeError, "encode_response(data: bytes)");
-    struct lines lines;
-    const struct text start = CONSTANT("HTTP/1.1 ");
-    size_t end = find_lines(text_of(argument), &lines);
-    uint8_t stack[STACK_BYTES], *place = encoding_place(stack, end), *to = NULL;
-    if (!place) return NULL;
-    if (end) {
-        struct text line = next_line(&lines), status = {line.bytes + start.length, 3};
-        int good = line.length >= start.length + 3 && !memcmp(line.bytes, start.bytes, start.length);
-        if (good && read_length(status) >= 0) {
-            to = hpack_put_known(place, STATUS_INDEX, ORDINARY_INDEX - 1, status, 0);
-            to = put_fields(to, &lines, RESPONSE);
-        }
-    }
-    PyObject *block = encoded(place, stack, to);
-    return block ? Py_BuildValue("Nn", block, (Py_ssize_t)end) : NULL;
-}
-
-/* The value of the one Host line: without bytes when there is not exactly one. */
-static struct text find_host(struct lines lines) {
-    struct text host = {NULL, 0};
-    while (lines.at) {
-        struct field field;
-        if (!split_line(next_line(&lines), &field) || field.kind != HOST) continue;
-        if (host.bytes) return (struct text){NULL, 0};
-        host = field.value;
-    }
-    return host;
-}
-
-static PyObject *encode_request(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count) {
-    if (argument_count != 2 || !PyBytes_CheckExact(arguments[0]) || !PyBytes_CheckExact(arguments[1]))
-        return PyErr_Format(PyExc_TypeError, "encode_request(data: bytes, scheme: bytes)");
-    struct text scheme = text_of(arguments[1]), version = CONSTANT(" HTTP/1.1");
-    struct lines lines;
-    size_t end = find_lines(text_of(arguments[0]), &lines);
-    uint8_t stack[STACK_BYTES], *place = encoding_place(stack, end + scheme.length), *to = NULL;
-    if (!place) return NULL;
-    if (end) {
-        struct text line = next_line(&lines), host = find_host(lines);
-        const uint8_t *last = line.bytes + line.length - version.length, *space = memchr(line.bytes, ' ', line.length);
-        if (host.bytes && space && line.length >= version.length && space < last &&
-            !memcmp(last, version.bytes, version.length) && !memchr(space + 1, ' ', (size_t)(last - space) - 1)) {
-            struct text method = {line.bytes, (size_t)(space - line.bytes)};
-            struct text path = {space + 1, (size_t)(last - space) - 1};
-            to = hpack_put_known(place, METHOD_INDEX, PATH_INDEX - 1, method, 0);
-            to = hpack_put_known(to, SCHEME_INDEX, STATUS_INDEX - 1, scheme, 0);
-            to = hpack_put_known(to, AUTHORITY_INDEX, AUTHORITY_INDEX, host, 0);
-            to = hpack_put_known(to, PATH_INDEX, SCHEME_INDEX - 1, path, 0);
-            to = put_fields(to, &lines, REQUEST);
-        }
-    }
-    return encoded(place, stack, to);
-}
-
-static PyObject *encode_trailers(PyObject *Py_UNUSED(module), PyObject *argument) {
-    if (!PyBytes_CheckExact(argument)) return PyErr_Format(PyExc_TypeError, "encode_trailers(lines: bytes)");
-    struct lines lines;
-    size_t end = find_lines(text_of(argument), &lines);
-    uint8_t stack[STACK_BYTES], *place = encoding_place(stack, end);
-    if (!place) return NULL;
-    uint8_t *to = end ? put_fields(place, &lines, TRAILERS) : PyBytes_GET_SIZE(argument) ? NULL : place;
-    return encoded(place, stack, to);
-}
-
 static PyMethodDef decoder_methods[] = {
     {"request", (PyCFunction)(void (*)(void))decode_request, METH_FASTCALL, "See blocks_pure.BlockDecoder.request."},
     {"response", (PyCFunction)(void (*)(void))decode_response, METH_FASTCALL, "See blocks_pure.BlockDecoder.response."},
@@ -483,6 +325,7 @@ static int fill_module(PyObject *module) {
 
 static PyMethodDef methods[] = {
     {"encode_response", encode_response, METH_O, "See blocks_pure.encode_response."},
+    {"encode_answer", (PyCFunction)(void (*)(void))encode_answer, METH_FASTCALL, "See blocks_pure.encode_answer."},
     {"encode_request", (PyCFunction)(void (*)(void))encode_request, METH_FASTCALL, "See blocks_pure.encode_request."},
     {"encode_trailers", encode_trailers, METH_O, "See blocks_pure.encode_trailers."},
     {NULL, NULL, 0, NULL},

@@ -41,5 +41,4 @@ class Allowance:
 
     def earn(self, amount: float = 1) -> None:
         """Put something back."""
-        if self._level < self._capacity:
-            self._level += amount
+        self._level = min(self._level + amount, self._capacity)

@@ -10,6 +10,7 @@ try:
         raise ImportError
     from kvproxy.http._http2 import (
         BlockDecoder,
+        encode_answer,
         encode_request,
         encode_response,
         encode_trailers,
@@ -17,9 +18,10 @@ try:
 except ImportError:
     from kvproxy.http.blocks_pure import (  # type: ignore[assignment]
         BlockDecoder,
+        encode_answer,
         encode_request,
         encode_response,
         encode_trailers,
     )
 
-__all__ = ["BlockDecoder", "encode_request", "encode_response", "encode_trailers"]
+__all__ = ["BlockDecoder", "encode_answer", "encode_request", "encode_response", "encode_trailers"]

@@ -27,7 +27,15 @@ from kvproxy.http.flags import (
     PLAIN_PATH,
     UPGRADE,
 )
-from kvproxy.http.frames import PROTOCOL_ERROR
+from kvproxy.http.frames import (
+    DATA,
+    DEFAULT_FRAME_SIZE,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PROTOCOL_ERROR,
+    pack_header,
+)
 from kvproxy.http.grammar import MAX_LENGTH_DIGITS, TARGET, VALUE, compiled, is_host, is_plain
 from kvproxy.http.head import canonical_name
 from kvproxy.http.hpack import Decoder, Field, encode_field
@@ -237,6 +245,23 @@ def encode_response(data: bytes) -> tuple[bytes, int]:
         raise ValueError("no status line")
     fields = [(name, value) for name, value in _fields(lines[1:]) if name != b"te"]
     return _encode([(b":status", status), *fields]), end
+
+
+def encode_answer(data: bytes, stream: int, room: int) -> tuple[bytes, int] | None:
+    """Make the frames of a whole answer: HEADERS and, where there is a body, DATA.
+
+    The answer is the frames and the size of the body; None when the body is larger than `room` or
+    the block larger than every frame may be. Raises ValueError when there is no head.
+    """
+    block, end = encode_response(data)
+    size = len(data) - end
+    if size > room or len(block) > DEFAULT_FRAME_SIZE:
+        return None
+    if not size:
+        return pack_header(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, stream) + block, 0
+    head = pack_header(len(block) << 8 | HEADERS, END_HEADERS, stream)
+    body = pack_header(size << 8 | DATA, END_STREAM, stream) + data[end:]
+    return head + block + body, size
 
 
 def encode_request(data: bytes, scheme: bytes) -> bytes:

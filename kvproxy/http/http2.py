@@ -104,6 +104,10 @@ class Connection:
         self.frame_size = DEFAULT_FRAME_SIZE
         self.table_update = False
         self.closed = False
+        self.finishing = False
+        """Whether the connection is done when its streams are."""
+        self.useful = 0
+        """Work done since an allowance was last asked, in frames."""
         self.last_stream = 0
         self.peer_streams = 1 << 31
         """Streams that the other side lets us open at a time."""
@@ -153,22 +157,22 @@ class Connection:
     def write(self, frame: bytes | memoryview) -> None:
         """Add a frame to the output."""
         output = self.output
-        if not output:
-            if self.closed:
-                return
+        if output:
+            output.append(frame)
+        elif not self.closed:
+            output.append(frame)
             self._owner.output_ready()
-        output.append(frame)
 
     def write_data(self, stream: Stream, data: bytes | memoryview, ended: bool) -> None:
         """Add a DATA frame to the output, within the windows."""
         size = len(data)
         self.send_window -= size
         stream.send_credit -= size
+        self.output_bytes += size
+        self.useful += 2
         self.write(pack_header(size << 8 | DATA, int(ended), stream.number))
         if size:
             self.output.append(data)
-            self._frames.earn(2)
-        self.output_bytes += size
         if self.output_bytes > OUTPUT_LIMIT:
             self.paused = True
 
@@ -231,5 +235,13 @@ class Connection:
 
     def charge_reset(self) -> None:
         """Count a reset against the other side."""
-        if not self._reset_allowance.spend():
+        if not self._may(self._reset_allowance):
             self.fail(ENHANCE_YOUR_CALM, "too many resets")
+
+    def _may(self, allowance: Allowance, cost: int = 1) -> bool:
+        """Take something out of an allowance, after what useful work has put in."""
+        if self.useful:
+            self._frames.earn(self.useful)
+            self._reset_allowance.earn(self.useful)
+            self.useful = 0
+        return allowance.spend(cost)

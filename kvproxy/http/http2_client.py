@@ -54,7 +54,6 @@ class ClientConnection(ReadingConnection):
         """``owner``: moves the bytes."""
         super().__init__(owner, limits or Limits(), clock)
         self._next_stream = 1
-        self.going_away = False
 
     def greet(self) -> None:
         """Say the preface and our settings."""
@@ -73,7 +72,7 @@ class ClientConnection(ReadingConnection):
     @property
     def usable(self) -> bool:
         """Whether further requests may be sent on this connection, now or later."""
-        return not self.going_away and not self.closed and self._next_stream <= MAX_WINDOW
+        return not self.finishing and not self.closed and self._next_stream <= MAX_WINDOW
 
     @property
     def room(self) -> int:
@@ -117,8 +116,7 @@ class ClientConnection(ReadingConnection):
                 stream.head_received(status, lines, length, False)
             return
         stream.answered = True
-        self._frames.earn()
-        self._reset_allowance.earn()
+        self.useful += 1
         without_body = stream.bodiless or status in (204, 304)
         if ended and length > 0 and not without_body:
             self.misbehaved(stream, PROTOCOL_ERROR)
@@ -142,7 +140,7 @@ class ClientConnection(ReadingConnection):
 
     def _goaway_received(self, last_stream: int, code: int) -> None:
         """Send no more requests; those that the server has not seen may be sent elsewhere."""
-        self.going_away = True
+        self.finishing = True
         for stream in [each for each in self.streams.values() if each.number > last_stream]:
             self.forget(stream)
             stream.reset_received(REFUSED_STREAM)
@@ -158,6 +156,6 @@ class ClientConnection(ReadingConnection):
         stream.reset(CANCEL)
 
     def _look_whether_done(self) -> None:
-        if self.going_away and not self.streams and not self.closed:
+        if self.finishing and not self.streams and not self.closed:
             self.closed = True
             self._owner.connection_done()

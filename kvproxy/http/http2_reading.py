@@ -60,6 +60,8 @@ SETTINGS_COST: Final = 10
 _CONNECTION_CODES: Final = (COMPRESSION_ERROR, ENHANCE_YOUR_CALM)
 _SWITCHES: Final = (ENABLE_PUSH, ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES)
 
+_HEADERS_FLAGS: Final = END_HEADERS | PADDED | PRIORITISED
+
 DEPENDS_ON_ITSELF: Final = 256
 """Beside the flags of a HEADERS frame: its priority names its own stream (RFC 7540, section
 5.3.1)."""
@@ -75,6 +77,7 @@ class ReadingConnection(Connection):
         super().__init__(owner, limits, clock)
         self._decoder = BlockDecoder()
         self._buffer = b""
+        self._preface = b""
         # What the next frame has to be: SETTINGS at the start, CONTINUATION within a block.
         self._awaited = SETTINGS
         self._block_stream = 0
@@ -86,50 +89,58 @@ class ReadingConnection(Connection):
         """Act on bytes that arrived."""
         if self.closed:
             return
+        if self._preface:
+            data = self._without_preface(data)
         if self._buffer:
             data = self._buffer + data
+            self._buffer = b""
         try:
-            position = self._read_frames(data)
+            position = 0
+            size = len(data)
+            while size - position >= FRAME_HEADER_BYTES and not self.closed:
+                head, flags, number = unpack_header(data, position)
+                start = position + FRAME_HEADER_BYTES
+                end = start + (head >> 8)
+                if end - start > DEFAULT_FRAME_SIZE:
+                    raise ViolationError(FRAME_SIZE_ERROR, "frame too large")
+                if end > size:
+                    break
+                position = end
+                kind = head & 0xFF
+                number &= MAX_WINDOW
+                if self._awaited and not self._is_awaited(kind, flags, number):
+                    raise ViolationError(PROTOCOL_ERROR, "another frame was due")
+                if kind == HEADERS:
+                    if flags & _HEADERS_FLAGS == END_HEADERS and number:
+                        self._block_received(number, data[start:end], flags)
+                    else:
+                        self._headers_received(flags, number, data[start:end])
+                elif kind == DATA:
+                    self._data_received(flags, number, data[start:end])
+                else:
+                    reader = self._READERS.get(kind)
+                    if reader is None:
+                        self._charge()
+                    else:
+                        reader(self, flags, number, data[start:end])
         except ViolationError as violation:
             self.fail(violation.code, str(violation))
             return
-        self._buffer = data[position:] if position < len(data) else b""
+        if position < size:
+            self._buffer = data[position:]
+
+    def _without_preface(self, data: bytes) -> bytes:
+        """Return what is behind the client's preface, as far as that has come."""
+        size = min(len(self._preface), len(data))
+        if data[:size] != self._preface[:size]:
+            self.fail(PROTOCOL_ERROR, "no preface of HTTP/2")
+        self._preface = self._preface[size:]
+        return data[size:]
 
     @property
     def incomplete(self) -> bool:
         """Whether the rest of a frame, or of a header block, is to come next."""
         return bool(self._buffer or self._awaited)
-
-    def _read_frames(self, data: bytes) -> int:
-        """Act on the whole frames in `data`; the answer is where the first that is not whole
-        starts."""
-        position = 0
-        size = len(data)
-        while size - position >= FRAME_HEADER_BYTES and not self.closed:
-            head, flags, number = unpack_header(data, position)
-            length = head >> 8
-            if length > DEFAULT_FRAME_SIZE:
-                raise ViolationError(FRAME_SIZE_ERROR, "frame larger than SETTINGS_MAX_FRAME_SIZE")
-            start = position + FRAME_HEADER_BYTES
-            end = start + length
-            if end > size:
-                break
-            kind = head & 0xFF
-            number &= MAX_WINDOW
-            if self._awaited and not self._is_awaited(kind, flags, number):
-                raise ViolationError(PROTOCOL_ERROR, "another frame was due")
-            if kind == HEADERS:
-                self._headers_received(flags, number, data[start:end])
-            elif kind == DATA:
-                self._data_received(flags, number, data[start:end])
-            else:
-                reader = self._READERS.get(kind)
-                if reader is None:
-                    self._charge()
-                else:
-                    reader(self, flags, number, data[start:end])
-            position = end
-        return position
 
     def _is_awaited(self, kind: int, flags: int, number: int) -> bool:
         """Whether a frame is the one that has to come now (RFC 9113, sections 3.4 and 6.10)."""
@@ -142,7 +153,7 @@ class ReadingConnection(Connection):
 
     def _charge(self, cost: int = 1) -> None:
         """Count a frame that asks for work and brings none."""
-        if not self._frames.spend(cost):
+        if not self._may(self._frames, cost):
             raise ViolationError(ENHANCE_YOUR_CALM, "too many frames that say nothing")
 
     def _headers_received(self, flags: int, number: int, payload: bytes) -> None:
@@ -236,7 +247,7 @@ class ReadingConnection(Connection):
             stream.consumed(size - len(payload))
         ended = bool(flags & END_STREAM)
         if payload:
-            self._frames.earn()
+            self.useful += 1
         elif not ended:
             self._charge()
         if stream.expected >= 0:

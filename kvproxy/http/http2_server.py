@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
+from kvproxy.http.blocks import encode_answer, encode_response
 from kvproxy.http.flags import HTTP2, KEEP_ALIVE
 from kvproxy.http.frames import (
     DEFAULT_WINDOW,
@@ -27,7 +28,7 @@ from kvproxy.http.frames import (
     window_update,
 )
 from kvproxy.http.head import values
-from kvproxy.http.http2 import CONNECTION_WINDOW, Limits, Owner, ViolationError
+from kvproxy.http.http2 import CONNECTION_WINDOW, OUTPUT_LIMIT, Limits, Owner, ViolationError
 from kvproxy.http.http2_reading import DEPENDS_ON_ITSELF, ReadingConnection
 from kvproxy.http.http2_stream import STREAM_WINDOW, Stream
 from kvproxy.http.priority import UNSPECIFIED, Priority, parse_priority
@@ -93,23 +94,53 @@ class Request:
 class ServerOwner(Owner, Protocol):
     """Who serves the requests of a connection."""
 
-    def make_stream(
-        self, connection: ServerConnection, number: int, request: Request
-    ) -> ServerStream:
-        """Return the stream of a new request; its `start` is called next."""
+    def send_at_once(self, frames: bytes) -> None:
+        """Send the output, which is just this: nothing else is in progress."""
+
+    @property
+    def make_stream(self) -> Callable[[ServerConnection, int, Request], ServerStream]:
+        """Makes the stream of a new request, whose `start` is called next."""
+        ...
 
 
 class ServerStream(Stream):
     """The stream of one request."""
 
-    __slots__ = ("_priority", "request")
+    __slots__ = ("_priority", "_server", "request")
 
     def __init__(self, connection: ServerConnection, number: int, request: Request) -> None:
         """``request``: what is asked for."""
-        super().__init__(connection, number)
-        self.request = request
+        # As in `Stream`, whose own method would be one more call for each request.
+        self.connection = self._server = connection
+        self.number = number
+        self.remote_open = self.local_open = True
+        self.receive_window = STREAM_WINDOW
+        self.send_credit = self.unread = self.credit = 0
         self.expected = request.length
+        self.outbox = None
+        self.request = request
         self._priority: Priority | None = None
+
+    def send_whole(self, data: bytes) -> None:
+        """Send a whole answer in the form of HTTP/1.1, head and body: the common answer."""
+        connection = self._server
+        if not (connection.schedule or connection.paused or connection.table_update):
+            room = connection.initial_window + self.send_credit
+            if room > connection.send_window:
+                room = connection.send_window
+            if room > connection.frame_size:
+                room = connection.frame_size
+            answer = encode_answer(data, self.number, room)
+            if answer is not None:
+                frames, size = answer
+                connection.send_window -= size
+                self.local_open = False
+                connection.answered(self, frames, size)
+                return
+        block, end = encode_response(data)
+        self.send_head(block, ended=len(data) == end)
+        if len(data) > end:
+            self.send_data(data[end:], ended=True)
 
     def start(self, ended: bool) -> None:
         """Begin to serve the request; ``ended``: it has no body."""
@@ -146,6 +177,7 @@ class ServerConnection(ReadingConnection):
         """``owner``: serves the requests and moves the bytes."""
         super().__init__(owner, limits or Limits(), clock)
         self._make_stream = owner.make_stream
+        self._send_at_once = owner.send_at_once
         self._memory: tuple[dict[bytes, Request], dict[bytes, Request]] = ({}, {})
         self._gaps: list[tuple[int, int]] = []
         self._wishes: dict[int, Priority] = {}
@@ -169,17 +201,6 @@ class ServerConnection(ReadingConnection):
             + window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
         )
 
-    def receive(self, data: bytes) -> None:
-        """Act on bytes of the client."""
-        if self._preface:
-            size = min(len(self._preface), len(data))
-            if data[:size] != self._preface[:size]:
-                self.fail(PROTOCOL_ERROR, "no preface of HTTP/2")
-                return
-            self._preface = self._preface[size:]
-            data = data[size:]
-        super().receive(data)
-
     def drain(self) -> None:
         """Announce that no further request will be served (RFC 9113, section 6.8).
 
@@ -192,8 +213,8 @@ class ServerConnection(ReadingConnection):
 
     def finish(self) -> None:
         """Serve the requests that are there, and no more."""
-        if self._final_stream == MAX_WINDOW and not self.closed:
-            self.draining = True
+        if not self.finishing and not self.closed:
+            self.draining = self.finishing = True
             self._final_stream = self.last_stream
             self.write(goaway(self.last_stream, NO_ERROR))
             self._look_whether_done()
@@ -208,18 +229,35 @@ class ServerConnection(ReadingConnection):
         super().forget(stream)
         self._look_whether_done()
 
+    def answered(self, stream: ServerStream, frames: bytes, size: int) -> None:
+        """End a stream whose answer is in ``frames``, with a body of ``size``."""
+        plain = not (stream.remote_open or stream.unread or self.finishing)
+        if plain:
+            self.useful += 1
+            del self.streams[stream.number]
+            if not self.streams and not self.output and not self.closed:
+                self._send_at_once(frames)
+                return
+        self.output_bytes += size
+        if self.output_bytes > OUTPUT_LIMIT:
+            self.paused = True
+        self.write(frames)
+        if not plain:
+            self.sent_all(stream)
+
     def sent_all(self, stream: Stream) -> None:
         """Take note that an answer is complete."""
-        self._frames.earn()
-        self._reset_allowance.earn()
+        self.useful += 1
         if stream.remote_open:
             # RFC 9113, section 8.1: the rest of the request is not wanted.
             stream.reset(NO_ERROR)
-        else:
+        elif stream.unread or self.finishing:
             self.forget(stream)
+        else:
+            del self.streams[stream.number]
 
     def _look_whether_done(self) -> None:
-        if self._final_stream != MAX_WINDOW and not self.streams and not self.closed:
+        if self.finishing and not self.streams and not self.closed:
             self.closed = True
             self._owner.connection_done()
 
@@ -242,7 +280,9 @@ class ServerConnection(ReadingConnection):
         request = self._memory[ended].get(block)
         if request is None:
             request = self._decode_request(block, bool(ended))
-        self._open(number)
+        if number != self.last_stream + 2 and len(self._gaps) < MAX_GAPS:
+            self._gaps.append((self.last_stream + 1, number))
+        self.last_stream = number
         if request is None or flags & DEPENDS_ON_ITSELF:
             self._refuse(number, PROTOCOL_ERROR)
             return
@@ -253,20 +293,12 @@ class ServerConnection(ReadingConnection):
         if len(streams) >= self.limits.streams:
             self._refuse(number, REFUSED_STREAM)
             return
-        stream = self._make_stream(self, number, request)
-        streams[number] = stream
+        streams[number] = stream = self._make_stream(self, number, request)
         if ended:
             stream.remote_open = False
         if self._wishes and number in self._wishes:
             stream.set_priority(self._wishes.pop(number))
         stream.start(bool(ended))
-
-    def _open(self, number: int) -> None:
-        """Take note that a stream was opened, and which were passed over."""
-        last = self.last_stream
-        if number > last + 2 and len(self._gaps) < MAX_GAPS:
-            self._gaps.append((last + 1, number))
-        self.last_stream = number
 
     def _refuse(self, number: int, code: int) -> None:
         self.remember_reset(number)

@@ -7,13 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from kvproxy.http.frames import (
-    DATA,
-    END_HEADERS,
-    END_STREAM,
     ENHANCE_YOUR_CALM,
-    HEADERS,
     headers,
-    pack_header,
     rst_stream,
     window_update,
 )
@@ -137,39 +132,6 @@ class Stream:
                 self._sent_all()
             return
         self._queue(data, ended, b"")
-
-    def send_whole(self, block: bytes, body: bytes) -> None:
-        """Send a header block and all of the body: the common answer, in one piece."""
-        connection = self.connection
-        size = len(body)
-        if (
-            size
-            and not connection.schedule
-            and not connection.paused
-            and size <= connection.frame_size
-            and size <= connection.send_window
-            and size <= connection.initial_window + self.send_credit
-            and len(block) <= connection.frame_size
-            and not connection.table_update
-        ):
-            number = self.number
-            connection.send_window -= size
-            connection.output_bytes += size
-            connection.write(
-                b"".join(
-                    (
-                        pack_header(len(block) << 8 | HEADERS, END_HEADERS, number),
-                        block,
-                        pack_header(size << 8 | DATA, END_STREAM, number),
-                        body,
-                    )
-                )
-            )
-            self._sent_all()
-            return
-        self.send_head(block, ended=not size)
-        if size:
-            self.send_data(body, ended=True)
 
     def send_trailers(self, block: bytes) -> None:
         """Send trailers behind what waits, and end the stream; an empty block just ends it."""

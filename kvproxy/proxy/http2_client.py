@@ -7,10 +7,11 @@ A stream is an exchange of its own (`kvproxy.proxy.http2_exchange`).
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from kvproxy.http.frames import ENHANCE_YOUR_CALM, INADEQUATE_SECURITY
-from kvproxy.http.http2_server import Request, ServerConnection
+from kvproxy.http.http2_server import ServerConnection
 from kvproxy.http.scan import send
 from kvproxy.proxy.client import LINGER_SECONDS, QUIET_SECONDS
 from kvproxy.proxy.http2_exchange import Http2Exchange
@@ -33,6 +34,7 @@ class Http2Client(asyncio.Protocol):
 
     __slots__ = (
         "_codec",
+        "_corked",
         "_descriptor",
         "_drained_at",
         "_ending",
@@ -44,6 +46,7 @@ class Http2Client(asyncio.Protocol):
         "clock",
         "deadline",
         "listener",
+        "make_stream",
         "peer",
         "quiet_since",
         "transport",
@@ -56,11 +59,13 @@ class Http2Client(asyncio.Protocol):
         self.deadline = 0.0
         self._loop = asyncio.get_running_loop()
         self._drained_at = 0.0
+        self._corked = False
         self._ending = False
         self._incomplete_since = 0.0
         self.quiet_since = 0.0
         self._reading_paused = False
         self._write_paused = False
+        self.make_stream = partial(Http2Exchange, self)
         self._codec = ServerConnection(self, listener.http2_limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -95,7 +100,11 @@ class Http2Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes of the client."""
         codec = self._codec
+        self._corked = True
         codec.receive(data)
+        self._corked = False
+        if codec.output or self._ending:
+            self._flush()
         if codec.incomplete:
             if not self._incomplete_since:
                 self._incomplete_since = self.clock.now
@@ -126,15 +135,21 @@ class Http2Client(asyncio.Protocol):
 
     # What the codec tells its owner.
 
-    def make_stream(
-        self, connection: ServerConnection, number: int, request: Request
-    ) -> Http2Exchange:
-        """Return the exchange of a request."""
-        return Http2Exchange(self, connection, number, request)
+    def send_at_once(self, frames: bytes) -> None:
+        """Send what is all there is to send in this turn of the loop."""
+        if self._corked:
+            self._codec.write(frames)
+        else:
+            self._send(frames)
 
     def output_ready(self) -> None:
-        """Send everything of this turn of the loop in one write."""
-        self._loop.call_soon(self._flush)
+        """Send everything of this turn of the loop in one write, if there may be more."""
+        if self._corked:
+            return
+        if self._codec.streams:
+            self._loop.call_soon(self._flush)
+        else:
+            self._flush()
 
     def connection_failed(self, code: int, reason: str) -> None:
         """Close, once the client has been told why."""

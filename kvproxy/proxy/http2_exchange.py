@@ -304,8 +304,7 @@ class Http2Exchange(ServerStream):
         self._phase = ENDED
         if self._expect_timer is not None:
             self._cancel_expect()
-        block, end = encode_response(data)
-        self.send_whole(block, data[end:])
+        self.send_whole(data)
         self._client.quiet_since = self.clock.now
         seconds = monotonic() - self._started
         chain = self._chain
@@ -404,9 +403,9 @@ class Http2Exchange(ServerStream):
         self._drop_upstream()
         self._end()
         flags = self.flags
-        data = answer.encode(close=False, head_only=bool(flags & HEAD), date=self.clock.date)
-        block, end = encode_response(data)
-        self.send_whole(block, data[end:])
+        self.send_whole(
+            answer.encode(close=False, head_only=bool(flags & HEAD), date=self.clock.date)
+        )
         self._client.listener.count(answer.status)
 
     # Deadlines and ends.

@@ -25,7 +25,7 @@ from hpack.table import HeaderTable
 
 from kvproxy.http import _http2, blocks_pure, scan_pure
 from kvproxy.http.flags import CHUNKED, KEEP_ALIVE, UPGRADE
-from kvproxy.http.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM
+from kvproxy.http.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, headers
 from kvproxy.http.hpack import encode_integer
 from tests.fuzz import scan
 
@@ -256,6 +256,8 @@ def check_encoding(data: bytes, kind: str) -> str:
     if outcomes[0] is None:
         return "refused"
     block = outcomes[0][0] if kind == "response" else outcomes[0]
+    if kind == "response":
+        check_answer(data, *outcomes[0])
     end = data.find(b"\r\n\r\n")
     lines = (data[:end] if end >= 0 else data[:-2]).split(b"\r\n")
     decoded = [tuple(field) for field in hpack.Decoder(1 << 24).decode(block, raw=True)]
@@ -277,6 +279,24 @@ def check_encoding(data: bytes, kind: str) -> str:
     if decoded != expected:
         raise scan.DifferenceError(f"encode_{kind} {data!r}: {decoded!r} != {expected!r}")
     return "encoded"
+
+
+def check_answer(data: bytes, block: bytes, end: int) -> None:
+    """The frames of a whole answer are the block and the body, where there is room for them."""
+    size = len(data) - end
+    for room in (size, size - 1):
+        frames = blocks_pure.encode_answer(data, 7, room)
+        if _http2.encode_answer(data, 7, room) != frames:
+            raise scan.DifferenceError(f"encode_answer {data!r} {room}")
+        if room < size:
+            expected = None
+        elif size:
+            expected = headers(7, block, ended=False, frame_size=1 << 20)
+            expected = (expected + size.to_bytes(3, "big") + b"\0\1\0\0\0\7" + data[end:], size)
+        else:
+            expected = (headers(7, block, ended=True, frame_size=1 << 20), 0)
+        if frames != expected and len(block) <= 16384:
+            raise scan.DifferenceError(f"encode_answer {data!r} {room}: {frames!r}")
 
 
 def encode_some(rng: random.Random, maker: scan.Maker) -> tuple[str, str]:

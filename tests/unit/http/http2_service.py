@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvproxy.http.blocks import encode_response
 from kvproxy.http.flags import HEAD
 from kvproxy.http.http2_server import Request, ServerConnection, ServerStream
 from tests.support.http2_frames import PREFACE, Frame, settings, split
@@ -55,8 +54,7 @@ class ServiceStream(ServerStream):
 
     def answer(self, status: int, body: bytes = BODY) -> None:
         head = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
-        block, _ = encode_response(head)
-        self.send_whole(block, b"" if self.request.flags & HEAD else body)
+        self.send_whole(head if self.request.flags & HEAD else head + body)
 
     def reset_received(self, code: int) -> None:
         self.reset_code = code
@@ -91,6 +89,9 @@ class Service:
     ) -> ServiceStream:
         self.streams[number] = stream = ServiceStream(connection, number, request)
         return stream
+
+    def send_at_once(self, frames: bytes) -> None:
+        self.connection.write(frames)
 
     def output_ready(self) -> None:
         assert not self.ready

@@ -392,6 +392,21 @@ def test_encode_status(codec: BlockCodec, status: bytes) -> None:
     assert read_back(block) == [(b":status", status)]
 
 
+def test_encode_answer(codec: BlockCodec) -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-A: b\r\n\r\n"
+    block, _ = codec.encode_response(head)
+    start = b"\0\0%c\1" % len(block)
+    whole = start + b"\4\0\1\0\7" + block + b"\0\0\3\0\1\0\1\0\7abc"
+    assert codec.encode_answer(head + b"abc", 65543, 3) == (whole, 3)
+    assert codec.encode_answer(head + b"abc", 65543, 2) is None
+    assert codec.encode_answer(head, 65543, 0) == (start + b"\5\0\1\0\7" + block, 0)
+    assert codec.encode_answer(head, 65543, -1) is None
+    large = b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000 + b"\r\n\r\n"
+    assert codec.encode_answer(large, 1, 100) is None
+    with pytest.raises(ValueError, match=r"."):
+        codec.encode_answer(b"HTTP/1.1 2xx\r\n\r\n", 1, 100)
+
+
 def test_encode_request(codec: BlockCodec) -> None:
     head = (
         b"POST /a?b HTTP/1.1\r\nAccept: */*\r\nTe: trailers\r\nTransfer-Encoding: chunked\r\n"
