@@ -33,5 +33,5 @@ def command() -> None:
     patience = SUCCESSOR_SECONDS if handover.is_successor() else None
     with errors_end_the_command():
         start = read_start(patience=patience)
-    show_problems((*start.complaints, *start.settings.problems))
+    show_problems(start.settings.problems)
     raise SystemExit(supervisor.run(start))

@@ -20,13 +20,14 @@ _logger = logging.getLogger("kvproxy.control")
 class StaticWatch:
     """Compares the static keys of the deciding store with those that this process started with.
 
-    ``problems`` says what differs now. ``missed`` is called once when the process had to start
-    without an answer of the store, and the store turns out to say something else.
+    ``problems`` says why it started with something else, then what differs now. ``missed`` is
+    called once when the process had to start without an answer of the store, and the store turns
+    out to say something else.
     """
 
     def __init__(self, start: Start, missed: Callable[[], None]) -> None:
         """``start``: what the process started with."""
-        self.problems: tuple[Problem, ...] = ()
+        self.problems: tuple[Problem, ...] = start.complaints
         self._place = start.place
         self._used: Mapping[str, bytes] = {} if start.keys is None else start.keys.values
         self._unanswered = start.unanswered
@@ -51,7 +52,7 @@ class StaticWatch:
         if not keys:
             if self.problems:
                 self.problems = ()
-                _logger.info("static settings of the store are again those in use")
+                _logger.info("static settings of the store are those in use")
             return
         shown = ", ".join(keys[:_SHOWN_KEYS]) + (", ..." if len(keys) > _SHOWN_KEYS else "")
         problem = Problem(

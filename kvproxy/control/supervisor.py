@@ -72,6 +72,9 @@ _logger = logging.getLogger("kvproxy.control")
 def run(start: Start) -> int:
     """Run kvproxy until it is told to stop; returns the exit code."""
     log.configure(start.settings.static.log_level)
+    for problem in start.complaints:
+        level = logging.ERROR if problem.fatal else logging.WARNING
+        _logger.log(level, "settings %s", pairs(problem=problem))
     turns.ask_for_long_turns()
     return uvloop.run(Supervisor(start).run())
 

@@ -101,7 +101,9 @@ def test_the_last_settings_serve_when_the_store_is_lost(world: World) -> None:
     world.process.start()
     world.served()
     assert "STALE: static settings of embedded are those of the last start" in world.process.log()
-    assert world.status()["providers"][0]["stale"] is True
+    status = world.status()
+    assert status["providers"][0]["stale"] is True
+    assert "STALE" in " ".join(e["text"] for e in status["problems"] if e["provider"] == "settings")
 
 
 def test_a_start_that_missed_the_settings_is_made_good_when_the_store_is_back(
@@ -144,7 +146,8 @@ def test_garbage_among_the_settings_leaves_those_of_the_last_start(world: World)
     world.process.start()
     world.served()
     log = world.process.log()
-    assert "Error: kvproxy/workers: workers: `many` is not a whole number" in log
+    assert "ERROR settings problem=" in log
+    assert "kvproxy/workers: workers: `many` is not a whole number" in log
     assert "STALE: static settings" in log
     # The store says that it is garbage for as long as it is.
     assert "static settings differ from those in use: workers" in log

@@ -112,6 +112,8 @@ def test_a_proxy_starts_from_nothing_but_the_store(place: Place, backend: Backen
         assert "configfile" not in keys
         report = json.loads(place.run("check", "--output=json", prefix="start").stdout)
         assert (report["valid"], report["frontends"]) == (True, 1), report
+        explained = place.run("explain", "GET", "http://web.localhost/", prefix="start")
+        assert "Taken by `web`" in explained.stdout, explained.output
         serves(place, "start", port.port)
         place.server.freeze()
         try:

@@ -10,6 +10,7 @@ from kvproxy.config.settings import load_settings
 from kvproxy.config.startup import Start
 from kvproxy.config.static_keys import StaticKeys, StorePlace
 from kvproxy.control.static_watch import StaticWatch
+from kvproxy.model.problem import Problem
 from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.static_providers import EtcdProvider
 
@@ -21,7 +22,13 @@ USED = {"workers": b"2", "loglevel": b"INFO"}
 
 
 class Watched:
-    def __init__(self, used: Mapping[str, bytes] | None, *, unanswered: bool = False) -> None:
+    def __init__(
+        self,
+        used: Mapping[str, bytes] | None,
+        *,
+        unanswered: bool = False,
+        complaint: str = "",
+    ) -> None:
         self.missed = 0
         self.numbers = 0
         keys = None if used is None else StaticKeys(PLACE, 1, used)
@@ -30,6 +37,7 @@ class Watched:
             origin="store",
             place=PLACE,
             keys=keys,
+            complaints=(Problem(message=complaint),) if complaint else (),
             unanswered=unanswered,
         )
         self.watch = StaticWatch(start, self._miss)
@@ -61,7 +69,7 @@ def test_what_differs_is_named_and_said_once(caplog: pytest.LogCaptureFixture) -
     assert watched.look(dict(changed)) == expected
     assert len(caplog.records) == 1
     assert watched.look(USED) == []
-    assert "again those in use" in caplog.records[-1].message
+    assert "are those in use" in caplog.records[-1].message
     assert watched.missed == 0
 
 
@@ -98,8 +106,9 @@ def test_a_start_without_an_answer_is_made_good_once(used: Mapping[str, bytes] |
 
 
 def test_a_start_without_an_answer_that_was_right_stays() -> None:
-    watched = Watched(USED, unanswered=True)
-    watched.look(USED)
+    watched = Watched(USED, unanswered=True, complaint="the store does not answer")
+    assert [problem.message for problem in watched.watch.problems] == ["the store does not answer"]
+    assert watched.look(USED) == []
     watched.look({"workers": b"9"})
     assert watched.missed == 0
 
