@@ -147,11 +147,12 @@ def main() -> None:
             handshakes_table(scenarios.handshakes(with_tls, rounds, seconds)),
         ]
     if "options" in arguments.only:
-        say("options of backends")
+        say("options")
         parts += [
-            "## Options of backends\n",
+            "## Options\n",
             f"{options.WORKERS} workers on one core. An option that is off costs nothing: the "
-            "first row is the way without any. All others have two servers.\n",
+            "first row is the way without any. Those of backends have two servers; limits and "
+            "pages are not reached, passwords are right, the client of a redirect is not meant.\n",
             options_table(options.prices(rounds, seconds)),
         ]
     if "routes" in arguments.only:

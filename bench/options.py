@@ -1,11 +1,16 @@
-"""What each option of a backend costs a request: all of them as hosts of one running kvproxy."""
+"""What each option costs a request: all as hosts and entry points of one running kvproxy."""
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 import tempfile
+from base64 import b64encode
+from dataclasses import dataclass
 from pathlib import Path
+
+import bcrypt
 
 from bench import load, machine
 from bench.peers import HOST
@@ -17,70 +22,146 @@ WORKERS = 2
 UNREACHED = 1_000_000_000
 """A limit that no benchmark reaches."""
 
-BACKENDS = {
-    "nothing": "",
-    "two servers": "",
-    "health check": '[backends."{name}".healthCheck]\npath = "/hello"',
-    "drr": '[backends."{name}".loadBalancer]\nmethod = "drr"',
-    "stickiness": '[backends."{name}".loadBalancer.stickiness]',
-    "circuit breaker": '[backends."{name}".circuitBreaker]\n'
-    'expression = "NetworkErrorRatio() > 0.5"',
-    "connection limit": f'[backends."{{name}}".maxConn]\namount = {UNREACHED}\n'
-    'extractorFunc = "client.ip"',
-    "rate limit": "",
-    "buffering": '[backends."{name}".buffering]',
-}
-"""Option to its TOML. All but the first two have one server more than they need."""
+NOTHING = "nothing"
+BCRYPT = "bench:" + bcrypt.hashpw(b"password", bcrypt.gensalt(10)).decode()
+SHA1 = "bench:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="
+CREDENTIALS = "Authorization: Basic " + b64encode(b"bench:password").decode()
 
-FRONTENDS = {
-    "rate limit": '[frontends."{name}".ratelimit]\nextractorFunc = "client.ip"\n'
-    f'[frontends."{{name}}".ratelimit.rateset.r]\nperiod = "1s"\n'
-    f"average = {UNREACHED}\nburst = {UNREACHED}",
+
+@dataclass(frozen=True)
+class Option:
+    """An option by the TOML below its frontend, backend and entry point, and what clients send.
+
+    ``servers``: how many; ``{asked}`` in the TOML stands for the address of a server.
+    """
+
+    frontend: str = ""
+    backend: str = ""
+    entry_point: str = ""
+    headers: tuple[str, ...] = ()
+    servers: int = 1
+
+
+OPTIONS: dict[str, Option] = {
+    NOTHING: Option(),
+    "two servers": Option(servers=2),
+    "health check": Option(backend='[{backend}.healthCheck]\npath = "/hello"', servers=2),
+    "drr": Option(backend='[{backend}.loadBalancer]\nmethod = "drr"', servers=2),
+    "stickiness": Option(backend="[{backend}.loadBalancer.stickiness]", servers=2),
+    "circuit breaker": Option(
+        backend='[{backend}.circuitBreaker]\nexpression = "NetworkErrorRatio() > 0.5"', servers=2
+    ),
+    "connection limit": Option(
+        backend=f'[{{backend}}.maxConn]\namount = {UNREACHED}\nextractorFunc = "client.ip"',
+        servers=2,
+    ),
+    "rate limit": Option(
+        '[{frontend}.ratelimit]\nextractorFunc = "client.ip"\n'
+        f'[{{frontend}}.ratelimit.rateset.r]\nperiod = "1s"\n'
+        f"average = {UNREACHED}\nburst = {UNREACHED}",
+        servers=2,
+    ),
+    "buffering": Option(backend="[{backend}.buffering]", servers=2),
+    "white list": Option('[{frontend}.whiteList]\nsourceRange = ["127.0.0.0/8", "::1"]'),
+    "white list of an entry point": Option(entry_point='whiteListSourceRange = ["127.0.0.0/8"]'),
+    "redirect, no match": Option(
+        '[{frontend}.redirect]\nregex = "^http://other/(.*)$"\nreplacement = "http://x/$1"'
+    ),
+    "request header": Option('[{frontend}.headers.customRequestHeaders]\nX-Site = "blue"'),
+    "response header": Option('[{frontend}.headers.customResponseHeaders]\nX-Site = "blue"'),
+    "five security headers": Option(
+        "[{frontend}.headers]\nframeDeny = true\ncontentTypeNosniff = true\n"
+        "browserXSSFilter = true\nstsSeconds = 3600\nforceSTSHeader = true\n"
+        'referrerPolicy = "no-referrer"'
+    ),
+    "policy with a nonce": Option(
+        '[{frontend}.headers]\ncontentSecurityPolicy = "script-src $NONCE"'
+    ),
+    "basic auth, bcrypt": Option(
+        f'[{{frontend}}.auth.basic]\nusers = ["{BCRYPT}"]', headers=(CREDENTIALS,)
+    ),
+    "basic auth, SHA-1": Option(
+        "[{frontend}.auth.basic]\nusers = ['" + SHA1.replace("{", "{{").replace("}", "}}") + "']",
+        headers=(CREDENTIALS,),
+    ),
+    "forward auth": Option('[{frontend}.auth.forward]\naddress = "http://{asked}/auth"'),
+    "error pages, not needed": Option(
+        '[{frontend}.errors.down]\nstatus = ["500-599"]\nbackend = "nothing"'
+    ),
+    "compression of 1 KB": Option(
+        entry_point="compress = true", headers=("Accept-Encoding: gzip",)
+    ),
+    "compression, not taken": Option(entry_point="compress = true"),
 }
 
 
 def host_of(name: str) -> str:
     """Return the host that leads to the backend with this option."""
-    return HOST if name == "nothing" else name.replace(" ", "-") + ".localhost"
+    return HOST if name == NOTHING else re.sub(r"[^a-z0-9]+", "-", name.lower()) + ".localhost"
 
 
-def configuration(port: int, servers: list[int]) -> str:
-    """Write one frontend and one backend for each option."""
-    parts = [f'[entryPoints.http]\naddress = "127.0.0.1:{port}"', "[file]"]
-    for name, options in BACKENDS.items():
-        used = servers[:1] if name == "nothing" else servers
+def configuration(ports: dict[str, int], servers: list[int]) -> str:
+    """Write one frontend, one backend, and where it needs one an entry point, for each option.
+
+    ``ports``: of the entry points, by option; those without one share that of `NOTHING`.
+    """
+    parts = ['defaultEntryPoints = ["nothing"]']
+    for name, port in ports.items():
+        parts.append(f'[entryPoints."{name}"]\naddress = "127.0.0.1:{port}"')
+        parts.append(OPTIONS[name].entry_point)
+    parts.append("[file]")
+    for name, option in OPTIONS.items():
+        places = {
+            "frontend": f'frontends."{name}"',
+            "backend": f'backends."{name}"',
+            "asked": f"127.0.0.1:{servers[0]}",
+        }
         parts += [
             f'[backends."{name}".servers.s{number}]\nurl = "http://127.0.0.1:{server}"'
-            for number, server in enumerate(used)
+            for number, server in enumerate(servers[: option.servers])
         ]
-        parts.append(options.format(name=name))
+        parts.append(option.backend.format(**places))
         parts.append(f'[frontends."{name}"]\nbackend = "{name}"')
-        parts.append(FRONTENDS.get(name, "").format(name=name))
+        if name in ports:
+            parts.append(f'entryPoints = ["{name}"]')
+        parts.append(option.frontend.format(**places))
         parts.append(f'[frontends."{name}".routes.r]\nrule = "Host:{host_of(name)}"')
     return "\n".join(parts) + "\n"
 
 
 def prices(rounds: int, seconds: float) -> dict[str, float]:
     """Return the CPU microseconds of a request by option, medians of interleaved rounds."""
-    samples: dict[str, list[float]] = {name: [] for name in BACKENDS}
+    samples: dict[str, list[float]] = {name: [] for name in OPTIONS}
+    apart = [name for name, option in OPTIONS.items() if option.entry_point]
     with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary), 2) as servers:
-        folder, port = Path(temporary), machine.free_port()
+        folder = Path(temporary)
+        ports = {name: machine.free_port() for name in (NOTHING, *apart)}
         path = folder / "kvproxy.toml"
-        path.write_text(configuration(port, servers))
+        path.write_text(configuration(ports, servers))
         command = [sys.executable, "-m", "kvproxy", "run", f"--configFile={path}"]
         command += [f"--workers={WORKERS}", f"--stateDir={folder / 'state'}", "--logLevel=ERROR"]
+
+        def load_of(name: str, length: float) -> load.Load:
+            return load.wrk(
+                ports.get(name, ports[NOTHING]),
+                length,
+                core=LOAD_CORE,
+                host=host_of(name),
+                headers=OPTIONS[name].headers,
+            )
+
         with running(pinned(PROXY_CORE, command), {}, folder / "proxy.out") as process:
-            load.wait_for_answer(port)
-            for name in BACKENDS:
-                load.wrk(port, 1, core=LOAD_CORE, host=host_of(name))
+            load.wait_for_answer(ports[NOTHING])
+            for name in OPTIONS:
+                load_of(name, 1)
             tree = machine.process_tree(process.pid)
             for number in range(rounds):
-                for name in BACKENDS:
+                for name in OPTIONS:
                     began = machine.cpu_seconds(tree)
-                    done = load.wrk(port, seconds, core=LOAD_CORE, host=host_of(name))
+                    done = load_of(name, seconds)
                     if done.errors:
                         raise RuntimeError(f"{name}: {done.errors} errors")
                     cost = (machine.cpu_seconds(tree) - began) / done.requests * 1e6
                     samples[name].append(cost)
-                    say(f"  round {number + 1} {name:18} {cost:7.2f} us")
+                    say(f"  round {number + 1} {name:30} {cost:7.2f} us")
     return {name: statistics.median(each) for name, each in samples.items()}
