@@ -46,6 +46,9 @@ TRAEFIK_PREFIX = "traefik"
 MARK = "storeconfig"
 """The key below the prefix that stands while static keys are written in parts; it says by whom."""
 
+SLOWNESS = 3
+"""How much longer than errors an open question to a store is borne."""
+
 _PAUSE_SECONDS = 0.05
 _STATIC_NAMES = frozenset(field.encode_name.lower() for field in fields_of(StaticConfiguration))
 
@@ -178,19 +181,22 @@ def static_values(values: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
 async def ask(place: StorePlace, seconds: float, *, persist: bool = True) -> StoreAnswer:
     """Read the static keys of a store within ``seconds``.
 
-    With ``persist`` the store is asked again until the time is over; otherwise its first error is
-    the answer. An embedded store that does not exist yet is empty.
+    With ``persist`` the store is asked again until the time is over, and a question that is still
+    open then has `SLOWNESS` times as long: a large tree takes its time. Otherwise the first error
+    is the answer. An embedded store that does not exist yet is empty.
     """
     if place.missing_file is not None:
         return StoreAnswer(StaticKeys(place, 0, {}), empty=True)
     # Importing a client library may take longer than the store is waited for.
     with suppress(PluginError):
         load_plugin(place.store)
-    ends = time.monotonic() + seconds
-    message = f"no answer within {seconds:g} s"
+    began = time.monotonic()
+    ends = began + seconds
+    longest = SLOWNESS * seconds if persist else seconds
+    message = f"no answer within {longest:g} s"
     while True:
         try:
-            async with asyncio.timeout(max(0.0, ends - time.monotonic())):
+            async with asyncio.timeout(max(0.0, began + longest - time.monotonic())):
                 return await _read(place)
         except TimeoutError:
             break
