@@ -12,6 +12,7 @@ import pytest
 from kvproxy.provider import StoreError
 from providers.store_http import StoreHttp
 from tests.support.backend import Answer, Backend, InTurn, ReservedPort
+from tests.support.certificates import Authority, authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -215,3 +216,34 @@ async def test_closing_ends_everything(servers: tuple[Backend, Backend], http: S
             await polling
     with pytest.raises(StoreError, match="test: closed"):
         await ask(http)
+
+
+@pytest.mark.parametrize(
+    ("names", "expired", "trusting", "message"),
+    [
+        (("127.0.0.1",), True, True, "its certificate is not trusted: certificate has expired"),
+        (("elsewhere",), False, True, "its certificate is not trusted: IP address mismatch"),
+        (
+            ("127.0.0.1",),
+            False,
+            False,
+            "its certificate is not trusted: unable to get local issuer",
+        ),
+    ],
+    ids=["expired", "another-name", "another-authority"],
+)
+async def test_a_bad_certificate_is_said_in_words(
+    names: tuple[str, ...], expired: bool, trusting: bool, message: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority().write(authority().issue(*names, expired=expired)))
+    cafile = str(authority().path if trusting else Authority("another").path)
+    server = await asyncio.start_server(
+        lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=context
+    )
+    port = server.sockets[0].getsockname()[1]
+    http = StoreHttp("test", f"127.0.0.1:{port}", 99, ssl.create_default_context(cafile=cafile))
+    async with server:
+        with pytest.raises(StoreError, match=message):
+            await ask(http)
+    await http.close()
