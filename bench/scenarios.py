@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import load, machine
+from bench.origins import EmbeddedOrigin, ServerOrigin
 from bench.paced import paced
 from bench.peers import HOST, Peer, all_peers, backend_command, pinned
 from bench.tunnels import EchoServer, Tunnel
 from bench.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from bench.origins import Origin
 
 PROXY_CORE = 0
 LOAD_CORE = (os.cpu_count() or 1) - 1
@@ -206,13 +209,22 @@ def median(samples: list[Sample]) -> Sample:
 
 
 class Edge:
-    """kvproxy on the embedded store with many frontends, ready to be measured and changed."""
+    """kvproxy with many frontends, ready to be measured and changed."""
 
-    def __init__(self, folder: Path, frontends: int, ports: list[int], workers: int) -> None:
-        """Fill the store with ``frontends`` and start; the first server takes all of them."""
+    def __init__(
+        self,
+        folder: Path,
+        frontends: int,
+        ports: list[int],
+        workers: int,
+        origin: Origin | None = None,
+    ) -> None:
+        """Fill the origin (the embedded store) with ``frontends`` and start; the first server takes
+        all of them."""
         self.folder = folder
         self.port = machine.free_port()
         self.database = folder / "store.db"
+        self.origin = origin or EmbeddedOrigin(folder)
         self._frontends = frontends
         self._ports = ports
         self._workers = workers
@@ -221,17 +233,22 @@ class Edge:
 
     def __enter__(self) -> Edge:
         """Start; returns when every worker serves the routes."""
-        routes = self.folder / "routes.toml"
-        routes.write_text(routes_toml(self._frontends, self._ports))
-        self.kv("import", str(routes))
+        self.origin.fill(self._frontends, self._ports)
+        self.start()
+        state = f"--stateDir={self.folder / 'state'}"
+        command = [sys.executable, "-m", "kvproxy", "status", state, "--wait", "1"]
+        subprocess.run([*command, "--timeout", "180"], stdout=subprocess.DEVNULL, check=True)
+        return self
+
+    def start(self) -> None:
+        """Start what is filled; returns when it serves the benchmark's host."""
         command = [
             sys.executable,
             "-m",
             "kvproxy",
             "run",
             f"--entryPoints=Name:http Address:127.0.0.1:{self.port}",
-            "--embedded",
-            f"--embedded.path={self.database}",
+            *self.origin.flags,
             f"--workers={self._workers}",
             f"--stateDir={self.folder / 'state'}",
             "--logLevel=WARN",
@@ -240,43 +257,15 @@ class Edge:
         command = pinned(PROXY_CORE, command) if self._workers == 1 else command
         self.process = self._stack.enter_context(running(command, {}, self.folder / "edge.out"))
         load.wait_for_answer(self.port, 180)
-        state = f"--stateDir={self.folder / 'state'}"
-        command = [sys.executable, "-m", "kvproxy", "status", state, "--wait", "1"]
-        subprocess.run([*command, "--timeout", "180"], stdout=subprocess.DEVNULL, check=True)
-        return self
 
     def __exit__(self, *error: object) -> None:
         """Stop."""
         self._stack.close()
-
-    def kv(self, *arguments: str) -> str:
-        """Run ``kvproxy kv`` on this edge's store."""
-        command = [sys.executable, "-m", "kvproxy", "kv", *arguments]
-        command.append(f"--embedded.path={self.database}")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
-        return done.stdout
+        self.origin.close()
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
         return [each for each in machine.process_tree(self.process.pid) if each != self.process.pid]
-
-
-def routes_toml(frontends: int, ports: list[int]) -> str:
-    """Write ``frontends`` host routes, and the benchmark's own, to the first of two servers."""
-    lines = []
-    for at, port in enumerate(ports):
-        lines.append(f'[backends.b{at}.servers.one]\nurl = "http://127.0.0.1:{port}"')
-    lines.append(
-        f'[frontends.bench]\nbackend = "b0"\n[frontends.bench.routes.r]\nrule = "Host:{HOST}"'
-    )
-    for number in range(frontends - 1):
-        lines.append(
-            f'[frontends.f{number}]\nbackend = "b0"\n'
-            f'[frontends.f{number}.routes.r]\nrule = "Host:h{number}.example.com"'
-        )
-    return "\n".join(lines) + "\n"
 
 
 def many_routes(counts: list[int], seconds: float) -> dict[int, Sample]:
@@ -321,39 +310,31 @@ def many_routes(counts: list[int], seconds: float) -> dict[int, Sample]:
 
 @dataclass
 class ChangeTimes:
-    """Seconds from the acknowledged write of a key to the first new answer of the slowest
-    worker."""
+    """Seconds from the beginning of a write to the first new answer of the slowest worker."""
 
     p50: float
     p99: float
     samples: int
 
 
-def change_to_served(counts: list[int], changes: int) -> dict[int, ChangeTimes]:
-    """Measure how long a changed key takes to be served by every one of two workers."""
+def change_to_served(
+    make: Callable[[Path], Origin], counts: list[int], changes: int
+) -> dict[int, ChangeTimes]:
+    """Measure how long a change takes to be served by every one of two workers."""
     result = {}
     for count in counts:
         with (
             tempfile.TemporaryDirectory() as temporary,
             backend(Path(temporary), 2) as ports,
-            Edge(Path(temporary), count, ports, workers=2) as edge,
-            StoreWriter(edge.database) as writer,
+            Edge(Path(temporary), count, ports, 2, make(Path(temporary))) as edge,
         ):
             pollers = one_poller_a_worker(edge)
-            times = []
-            for number in range(changes):
-                wanted = (number + 1) % 2
-                body = b"ab"[wanted : wanted + 1] * 16
-                began = writer.put("kvproxy/frontends/bench/backend", f"b{wanted}")
-                waiting = list(pollers)
-                while waiting:
-                    waiting = [each for each in waiting if body not in each.ask()]
-                    if time.monotonic() - began > 30:
-                        raise TimeoutError(f"change {number} was not served within 30 s")
-                times.append(time.monotonic() - began)
+            # The first changes after a large start share the core with the journal's first write.
+            one_change(edge, pollers, 1)
+            time.sleep(1.0 + count / 20_000)
+            times = sorted(one_change(edge, pollers, number % 2) for number in range(changes))
             for each in pollers:
                 each.close()
-            times.sort()
             result[count] = ChangeTimes(
                 statistics.median(times),
                 times[min(len(times) - 1, int(len(times) * 0.99))],
@@ -366,41 +347,100 @@ def change_to_served(counts: list[int], changes: int) -> dict[int, ChangeTimes]:
     return result
 
 
+def one_change(edge: Edge, pollers: list[load.Poller], to: int) -> float:
+    """Return the seconds until both workers lead to backend ``to``."""
+    body = b"ab"[to : to + 1] * 16
+    began = edge.origin.switch(to)
+    waiting = list(pollers)
+    while waiting:
+        waiting = [each for each in waiting if body not in each.ask()]
+        if time.monotonic() - began > 60:
+            raise TimeoutError(f"a change to {to} was not served within 60 s")
+    return time.monotonic() - began
+
+
+@dataclass
+class StartTimes:
+    """Median seconds from the start of the program to the first answer of a route, and reads."""
+
+    seconds: float
+    reads: int
+
+
+def start_on_etcd(frontends: int, rounds: int) -> StartTimes:
+    """Measure starts with nothing known but the store."""
+    times, reads = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary)) as ports:
+            origin = ServerOrigin("etcd", Path(temporary))
+            origin.fill(frontends, ports)
+            edge = Edge(Path(temporary), frontends, ports, 2, origin)
+            before, began = origin.reads() or 0, time.monotonic()
+            try:
+                edge.start()
+                times.append(time.monotonic() - began)
+                reads.append((origin.reads() or 0) - before)
+            finally:
+                edge.__exit__()
+    result = StartTimes(statistics.median(times), round(statistics.median(reads)))
+    say(f"  {frontends} frontends on etcd {result.seconds:.2f} s, {result.reads} reads")
+    return result
+
+
 @dataclass
 class ChangeImpact:
-    """The 99th percentile of everybody's latency, seconds, without and with changes."""
+    """The 99th percentile of everybody's latency, seconds, without and with changes; medians."""
 
     quiet: float
     changing: float
     changes: int
 
 
-def change_impact(counts: list[int], seconds: float) -> dict[int, ChangeImpact]:
-    """Measure what ten changes a second cost the requests of a steady load of 500 a second."""
+def change_impact(
+    counts: list[int], rounds: int, seconds: float, *, own_backends: bool = False
+) -> dict[int, ChangeImpact]:
+    """Measure what ten changes a second cost the requests of a steady load of 500 a second.
+
+    Rounds without and with changes take turns: on a shared machine only what is measured close to
+    each other can be compared.
+    """
     result = {}
     for count in counts:
         with (
             tempfile.TemporaryDirectory() as temporary,
             backend(Path(temporary), 2) as ports,
-            Edge(Path(temporary), count, ports, workers=2) as edge,
+            Edge(
+                Path(temporary),
+                count,
+                ports,
+                2,
+                EmbeddedOrigin(Path(temporary), own_backends=own_backends),
+            ) as edge,
         ):
             paced(edge.port, 2)
-            quiet = paced(edge.port, seconds)
-            # In a process of its own: the load measures time and must not wait for the writer.
-            command = [sys.executable, "-m", "bench.writer", str(edge.database)]
-            command += ["kvproxy/frontends/f0/backend", str(seconds + 3), "0.1", "b0", "b1"]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-                time.sleep(2)
-                changing = paced(edge.port, seconds)
-                written = int(writer.communicate(timeout=30)[0])
+            quiet, changing, written = [], [], 0
+            for _ in range(rounds):
+                quiet.append(percentile_99(paced(edge.port, seconds)))
+                # In a process of its own: the load measures time and must not wait for the writer.
+                command = [sys.executable, "-m", "bench.writer", str(edge.database)]
+                command += ["kvproxy/frontends/f0/backend", str(seconds + 3), "0.1", "b0", "b1"]
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+                    time.sleep(2)
+                    changing.append(percentile_99(paced(edge.port, seconds)))
+                    written += int(writer.communicate(timeout=30)[0])
             result[count] = ChangeImpact(
-                quiet[int(len(quiet) * 0.99)], changing[int(len(changing) * 0.99)], written
+                statistics.median(quiet), statistics.median(changing), written
             )
             say(
                 f"  {count:7} frontends p99 quiet {result[count].quiet * 1e3:6.2f} ms "
                 f"changing {result[count].changing * 1e3:6.2f} ms"
             )
     return result
+
+
+def percentile_99(sorted_latencies: list[float]) -> float:
+    """Return the 99th percentile."""
+    return sorted_latencies[int(len(sorted_latencies) * 0.99)]
 
 
 def one_poller_a_worker(edge: Edge) -> list[load.Poller]:
