@@ -227,7 +227,7 @@ async def test_closing_ends_everything(servers: tuple[Backend, Backend], http: S
             ("127.0.0.1",),
             False,
             False,
-            "its certificate is not trusted: unable to get local issuer",
+            "is not trusted: unable to get local issuer",
         ),
     ],
     ids=["expired", "another-name", "another-authority"],
