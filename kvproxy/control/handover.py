@@ -19,7 +19,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from kvproxy.channel import Channel, ChannelClosed
 from kvproxy.control.delta import full
@@ -28,7 +28,7 @@ from kvproxy.control.worker_records import ProcessName, WorkerRecords, process_n
 from kvproxy.model.messages import Apply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from kvproxy.control.sockets import SlotSockets
@@ -49,7 +49,7 @@ class HandOverError(Exception):
 class Predecessor(Struct, frozen=True, tag=True):
     """Who hands over, and the facts of the generation that follows.
 
-    Comes with the lock of the state directory ``directory``.
+    Comes with the lock of the state directory ``directory``. ``down``: the health checks that fail.
     """
 
     process: ProcessName
@@ -58,6 +58,7 @@ class Predecessor(Struct, frozen=True, tag=True):
     revisions: dict[str, str]
     created_at: float
     ticket_secret: bytes = b""
+    down: list[bytes] = field(default_factory=list)
 
 
 class Inherit(Struct, frozen=True, tag=True):
@@ -97,6 +98,7 @@ class Inheritance:
         """Use `receive`."""
         self.predecessor = predecessor.process
         self.ticket_secret = predecessor.ticket_secret
+        self.down = predecessor.down
         self._directory = predecessor.directory
         self._lock = lock
         self.sockets = sockets
@@ -227,11 +229,12 @@ class Successor:
         generation: Generation | None,
         command: Sequence[str] | None = None,
         ticket_secret: bytes = b"",
+        down: Iterable[bytes] = (),
     ) -> Successor:
         """Start the program again and hand everything to it.
 
         ``sockets``: entry point to its address as configured and its sockets. ``ticket_secret``:
-        that of the TLS session tickets. Raises OSError.
+        that of the TLS session tickets. ``down``: the health checks that fail. Raises OSError.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -253,6 +256,7 @@ class Successor:
                 generation.revisions if generation else {},
                 generation.created_at if generation else 0.0,
                 ticket_secret,
+                list(down),
             ),
             [directory.lock],
         )

@@ -37,6 +37,9 @@ MAXIMUM_RUNNING = 1000
 FIRST_CHECKS_PER_SECOND = 1000
 """New checks begin at once, but many of them one after the other."""
 
+TURN_SECONDS = 0.05
+"""Checks that are due within so short a time begin together: each turn of the loop has a price."""
+
 _logger = logging.getLogger("kvproxy.control")
 
 
@@ -78,22 +81,32 @@ class HealthChecks:
     """All checks of a supervisor. To be used inside the event loop."""
 
     def __init__(
-        self, asker: Asker, default_interval: float, tell: Callable[[HealthChange], None]
+        self,
+        asker: Asker,
+        default_interval: float,
+        tell: Callable[[HealthChange], None],
+        known_down: Iterable[bytes] = (),
     ) -> None:
-        """``tell`` is called with each change, before anything else happens."""
+        """``tell`` is called with each change, before anything else happens. ``known_down``: checks
+        that a predecessor saw fail last."""
         self._asker = asker
         self._default_interval = default_interval
         self._tell = tell
+        self._known_down = set(known_down)
         self._checks: dict[bytes, _Check] = {}
         self._users: Counter[bytes] = Counter()
         self._backends: dict[EntryKey, BackendEntry] = {}
-        self._generation = -1
+        self._generation: int | None = None
         self._gone: list[bytes] = []
         self._due: list[tuple[float, int, _Check]] = []
         self._order = count()
         self._running: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def down(self) -> list[bytes]:
+        """Return the keys of the checks that fail."""
+        return [check.key for check in self._checks.values() if check.down]
 
     def states(self) -> list[ServerHealth]:
         """Return what is known of each checked server."""
@@ -165,10 +178,11 @@ class HealthChecks:
         now = time.monotonic()
         known_down = []
         for number, check in enumerate(checks):
-            if check.request.server in down:
+            if check.request.server in down or check.key in self._known_down:
                 check.down = True
                 known_down.append(check.key)
             self._schedule(check, now + number / FIRST_CHECKS_PER_SECOND)
+        self._known_down.clear()
         # Keys that nobody uses are forgotten by the workers in passing.
         gone, self._gone = self._gone, []
         if known_down or gone:
@@ -191,7 +205,7 @@ class HealthChecks:
             when, _, check = self._due[0]
             wait = when - time.monotonic()
             if wait > 0:
-                await self._woken(wait)
+                await self._woken(max(wait, TURN_SECONDS))
                 continue
             if len(self._running) >= MAXIMUM_RUNNING:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)

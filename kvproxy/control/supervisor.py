@@ -182,7 +182,10 @@ class Supervisor:
         trust = server_context(settings.root_cas, verify=not settings.insecure_skip_verify)
         self._health_client = HealthClient(trust, settings.forwarding_timeouts.dial_timeout)
         self._health = HealthChecks(
-            self._health_client, settings.health_check.interval, self._fleet.tell_health
+            self._health_client,
+            settings.health_check.interval,
+            self._fleet.tell_health,
+            () if inheritance is None else inheritance.down,
         )
         static = StaticWatch(self._start, self._on_missed_settings)
         self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify, static)
@@ -413,6 +416,7 @@ class Supervisor:
                 given,
                 self._fleet.generation,
                 ticket_secret=self._fleet.ticket_secret,
+                down=self._health.down(),
             )
             _logger.info("handing over to a new supervisor %s", pairs(pid=successor.pid))
             await successor.serving()

@@ -18,7 +18,7 @@ from kvproxy.control.control_socket import ControlError, ask
 from kvproxy.control.worker_records import process_name
 from kvproxy.provider import Transaction
 from providers.embedded import EmbeddedStore
-from tests.support.backend import Answer, Backend, Gate, LoopThread, plain_answer
+from tests.support.backend import Answer, Backend, Gate, LoopThread, ReservedPort, plain_answer
 from tests.support.deadline import wait_until
 from tests.support.http_client import ConnectionEndedError, build_request, fetch
 from tests.support.load import Load
@@ -459,6 +459,24 @@ def test_a_hand_over_asked_for_during_the_start_comes_after_it(backend: Backend)
         assert program.get() == 200
     finally:
         program.clean_up()
+
+
+def test_a_successor_knows_which_servers_are_down(program: Program) -> None:
+    """Its workers send nothing to the dead server, from their first request on."""
+    with ReservedPort() as dead:
+        program.put(
+            {
+                "backends/b/servers/dead/url": f"http://127.0.0.1:{dead.port}",
+                "backends/b/healthcheck/path": "/",
+                "backends/b/healthcheck/interval": "1h",
+            }
+        )
+        wait_until(lambda: program.status()["serversDown"], "the dead server to be found", 10)
+        with program.load(keep_alive=1, fresh=3) as load:
+            program.hand_over(30)
+            assert program.process.wait_for_exit(8) == 0
+            load.wait_for_answers(200)
+    assert load.failures == {}
 
 
 def test_hand_over_again_and_again(program: Program) -> None:

@@ -62,7 +62,9 @@ class Old:
         lock, other = os.pipe()
         revisions = generation.revisions if generation else {}
         created_at = generation.created_at if generation else 0.0
-        told = Predecessor(process, "/state", generation is not None, revisions, created_at)
+        told = Predecessor(
+            process, "/state", generation is not None, revisions, created_at, down=[b"a check"]
+        )
         self.channel.send(told, [lock])
         os.close(lock)
         os.close(other)
@@ -86,6 +88,7 @@ async def test_everything_arrives() -> None:
     got = inheritance.generation
     assert got is not None
     assert (got.number, got.digest, got.revisions, got.created_at) == (12, "abc", {"one": "7"}, 5.0)
+    assert inheritance.down == [b"a check"]
     assert got.frontends == GENERATION.frontends
     assert got.backends == GENERATION.backends
     addresses = {

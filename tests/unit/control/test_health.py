@@ -22,7 +22,7 @@ from tests.support.backend import Answer, Backend, Gate, plain_answer
 from tests.support.certificates import authority
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from kvproxy.control.generation import Generation
     from kvproxy.model.messages import HealthChange
@@ -189,10 +189,10 @@ async def test_servers_with_tls_are_verified(client: HealthClient, loop_thread: 
 class World:
     """Checks against real servers, and everything that workers are told."""
 
-    def __init__(self, client: HealthClient) -> None:
+    def __init__(self, client: HealthClient, known_down: Sequence[bytes] = ()) -> None:
         self.told: list[HealthChange] = []
         self.down: set[bytes] = set()
-        self.checks = HealthChecks(client, 30.0, self.tell)
+        self.checks = HealthChecks(client, 30.0, self.tell, known_down)
         self.number = 0
         self.backends: dict[tuple[str, str], BackendEntry] = {}
 
@@ -293,6 +293,22 @@ async def test_other_settings_are_another_check_that_starts_as_down(
     third = checked(backend, "/third", 30.0)
     world.serve(b=third)
     await world.until(lambda: key_of(third) not in world.down)
+
+
+async def test_what_a_predecessor_saw_fail_starts_as_down(
+    client: HealthClient, backend: Backend
+) -> None:
+    backend.on("/silent", Answer(after="hang"))
+    options = checked(backend, "/silent", 30.0)
+    world = World(client, known_down=[key_of(options), b"a check that is gone"])
+    world.backends = {("p", "b"): BackendEntry("p", "b", b"", options)}
+    world.serve(whole=True)
+    assert world.down == {key_of(options)}
+    assert world.checks.down() == [key_of(options)]
+    world.serve(b=None)
+    world.serve(b=options)
+    assert world.down == set()
+    await world.checks.close()
 
 
 async def test_keys_that_nobody_uses_are_forgotten(world: World, backend: Backend) -> None:
