@@ -216,6 +216,14 @@ class Pong:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A PING of the other side."""
+
+    def matches(self, received: Frame) -> bool:
+        return (received.kind, received.flags) == (PING, 0)
+
+
+@dataclass(frozen=True)
 class SettingsAck:
     """The answer to SETTINGS."""
 
@@ -231,6 +239,6 @@ class Settings:
         return received.kind == SETTINGS and not received.flags & ACK
 
 
-Expected = Goaway | Reset | Head | Ended | Body | Pong | SettingsAck | Settings
+Expected = Goaway | Reset | Head | Ended | Body | Pong | Question | SettingsAck | Settings
 
 PING_FRAME = frame(PING, 0, 0, b"8 octets")
