@@ -9,15 +9,26 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.backend import LoopThread
 
 
 class Relay:
-    """Passes connections on to ``port`` of this machine until it is told otherwise."""
+    """Passes connections on to ``port`` of this machine until it is told otherwise.
 
-    def __init__(self, loop_thread: LoopThread, port: int) -> None:
+    ``tap`` is called for each connection, and what it returns with everything that the client says.
+    """
+
+    def __init__(
+        self,
+        loop_thread: LoopThread,
+        port: int,
+        tap: Callable[[], Callable[[bytes], None]] | None = None,
+    ) -> None:
         """Listen on a free port."""
         self._loop_thread = loop_thread
+        self._tap = tap or (lambda: lambda part: None)
         self._target = port
         self._is_cut = False
         self._flows = asyncio.Event()
@@ -63,7 +74,10 @@ class Relay:
             if self._is_cut:
                 return
             back, other = await asyncio.open_connection("127.0.0.1", self._target)
-            ways = [self._pass_on(reader, other), self._pass_on(back, writer)]
+            ways = [
+                self._pass_on(reader, other, self._tap()),
+                self._pass_on(back, writer, lambda part: None),
+            ]
             async with asyncio.TaskGroup() as group:
                 for way in ways:
                     group.create_task(way)
@@ -75,9 +89,15 @@ class Relay:
                 if each is not None:
                     _reset(each)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        tap: Callable[[bytes], None],
+    ) -> None:
         while part := await reader.read(65536):
             await self._flows.wait()
+            tap(part)
             writer.write(part)
             await writer.drain()
         # The other way ends too: nobody here half-closes a connection and goes on reading.
