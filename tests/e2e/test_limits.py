@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 AMOUNT = 10
 CLIENTS = 200
+BURST = 70
 WORKERS = 4
 REFUSAL = b"max connections reached: 10"
 
@@ -44,7 +45,16 @@ def backend(loop_thread: LoopThread) -> Iterator[Backend]:
 
 @pytest.fixture(scope="module")
 def proxy(backend: Backend) -> Iterator[ProxyProcess]:
-    with ProxyProcess(limited(backend.url), workers=WORKERS) as running:
+    routes = limited(backend.url)
+    routes["backends"]["unlimited"] = {"servers": {"one": {"url": backend.url}}}
+    rate = {"period": "1h", "average": 1, "burst": BURST}
+    routes["frontends"]["rated"] = {
+        "backend": "unlimited",
+        "routes": {"r": {"rule": "Host:rated"}},
+        "priority": 1000,
+        "ratelimit": {"extractorFunc": "client.ip", "rateset": {"r": rate}},
+    }
+    with ProxyProcess(routes, workers=WORKERS) as running:
         yield running
 
 
@@ -101,6 +111,12 @@ async def test_ten_busy_clients_are_never_refused(proxy: ProxyProcess) -> None:
     assert sum(counts, Counter()) == {200: AMOUNT * 100}
 
 
+async def test_workers_share_the_tokens_of_a_rate(proxy: ProxyProcess) -> None:
+    async with clients(proxy.port, CLIENTS) as streams:
+        answers = await asyncio.gather(*(ask(each, "/", "rated") for each in streams))
+    assert Counter(status for status, _ in answers) == {200: BURST, 429: CLIENTS - BURST}
+
+
 async def test_hosts_are_limited_apart(proxy: ProxyProcess, backend: Backend) -> None:
     gate = Gate()
     backend.on("/apart", Answer((gate, plain_answer())))
@@ -149,19 +165,24 @@ async def test_a_killed_worker_takes_its_counts_with_it(
     assert statuses == {200: AMOUNT, 429: 1}
 
 
-def test_a_web_socket_counts_until_it_ends(loop_thread: LoopThread) -> None:
-    server = WebSocketServer(loop_thread)
-    handshake = build_request(
-        headers=(
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-            ("Sec-WebSocket-Version", "13"),
-        )
+HANDSHAKE = build_request(
+    headers=(
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version", "13"),
     )
-    with ProxyProcess(limited(server.url, amount=1)) as proxy:
+)
+
+
+def test_a_web_socket_counts_until_it_ends(loop_thread: LoopThread) -> None:
+    """Buffering has no part in it."""
+    server = WebSocketServer(loop_thread)
+    routes = limited(server.url, amount=1)
+    routes["backends"]["server"]["buffering"] = {"maxRequestBodyBytes": 1}
+    with ProxyProcess(routes) as proxy:
         with proxy.connect() as first:
-            first.send(handshake)
+            first.send(HANDSHAKE)
             assert first.read_head().status == 101
             assert proxy.fetch().status == 429
             first.close()
