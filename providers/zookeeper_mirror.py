@@ -62,6 +62,8 @@ class Mirror:
         """Keys that changed since something was given, and whether they were there before."""
         self._dirty: dict[str, bool] = {}
         """Nodes to be read, and whether with their children."""
+        self._reading: dict[str, bool] = {}
+        """Nodes that have been asked for, likewise."""
         self._woken = asyncio.Event()
 
     def touched(self, path: str) -> None:
@@ -73,10 +75,17 @@ class Mirror:
             self.release()
             self._reason = "too many changes to keep up with"
             self._dirty.clear()
-        parent = parent_of(path)
-        if path != self.root and parent in self._nodes and self._nodes[parent].ambiguous:
-            self._dirty.setdefault(parent, False)
+        if path != self.root and self._depends_on_children(parent_of(path)):
+            self._dirty.setdefault(parent_of(path), False)
         self._woken.set()
+
+    def _depends_on_children(self, path: str) -> bool:
+        """Whether a node may be a key or not because of a child that was made just now.
+
+        The answer to a request that is under way may be from before.
+        """
+        node = self._nodes.get(path)
+        return path in self._reading or (node is not None and node.ambiguous)
 
     def lost(self, reason: str) -> None:
         """Take note that no more changes will be told; called by the session."""
@@ -147,17 +156,19 @@ class Mirror:
 
     async def _read(self) -> None:
         """Read the nodes that are to be read now."""
-        reading, self._dirty = self._dirty, {}
+        self._reading, self._dirty = self._dirty, {}
         try:
-            requests = [MultiRead(batch) for batch in batches(reading)]
+            requests = [MultiRead(batch) for batch in batches(self._reading)]
             futures = [self._session.submit(request) for request in requests]
             for future in futures:
                 reply = await self._session.answer(future)
                 self._take(reply)
         except BaseException:
-            for path, with_children in reading.items():
+            for path, with_children in self._reading.items():
                 self._dirty[path] = with_children or self._dirty.get(path, False)
             raise
+        finally:
+            self._reading = {}
 
     def _take(self, reply: Reply) -> None:
         for read in reply.value:

@@ -224,7 +224,7 @@ class Session:
     def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._down_since = time.monotonic()
-        self._client = _Client(self.endpoint, self._credentials, self._context, self._post)
+        self._client = _Client(self, self._credentials, self._context)
         self._client.start_async()
 
     def _is_spent(self, client: _Client) -> bool:
@@ -245,9 +245,9 @@ class Session:
             self._connected.clear()
             _end(client, lambda: None)
 
-    def _post(self, *message: Any) -> None:
-        """Hand something over to the event loop; called by kazoo's threads."""
-        self._inbox.append(message)
+    def post(self, handle: Callable[..., None], *arguments: Any) -> None:
+        """Let the event loop call ``handle``, in the order of the posts; for kazoo's threads."""
+        self._inbox.append((handle, *arguments))
         if not self._scheduled and self._loop is not None:
             self._scheduled = True
             _call_threadsafe(self._loop, self._drain)
@@ -259,19 +259,13 @@ class Session:
             if not self._inbox:
                 return
             handle, *arguments = self._inbox.popleft()
-            if handle is _STATE:
-                self._state_changed(*arguments)
-            elif handle is _EVENT:
-                self._event(*arguments)
-            elif handle is _ALL_FAILED:
-                self._tried.set()
-            else:
-                handle(*arguments)
+            handle(*arguments)
         if self._inbox and not self._scheduled and self._loop is not None:
             self._scheduled = True
             self._loop.call_soon(self._drain)
 
-    def _state_changed(self, client: _Client, state: str) -> None:
+    def state_changed(self, client: _Client, state: str) -> None:
+        """Take note that a client has, or has lost, a connection."""
         if client is not self._client:
             return
         if state == KazooState.CONNECTED:
@@ -285,7 +279,13 @@ class Session:
             self._down_since = time.monotonic()
         self._tell_lost()
 
-    def _event(self, client: _Client, kind: int, path: str) -> None:
+    def all_failed(self, client: _Client) -> None:
+        """Take note that a client has tried all servers in vain."""
+        if client is self._client:
+            self._tried.set()
+
+    def event(self, client: _Client, kind: int, path: str) -> None:
+        """Tell the watchers of a node, and of those above it, what happened to it."""
         if client is not self._client or kind not in _NODE_EVENTS:
             return
         watched = path
@@ -302,32 +302,26 @@ class Session:
             watcher.lost("the connection was lost")
 
 
-_STATE = object()
-_EVENT = object()
-_ALL_FAILED = object()
-
-
 class _Client(KazooClient):  # type: ignore[misc]
-    """A kazoo client whose answers, events and changes of state go to ``post``."""
+    """A kazoo client whose answers, events and changes of state go to a session."""
 
     def __init__(
         self,
-        endpoint: str,
+        session: Session,
         credentials: tuple[str, str] | None,
         context: ssl.SSLContext | None,
-        post: Callable[..., None],
     ) -> None:
         """Does not connect yet."""
         handler = _Handler(context)
         super().__init__(
-            hosts=endpoint,
+            hosts=session.endpoint,
             timeout=SESSION_SECONDS,
             handler=handler,
             auth_data=[("digest", ":".join(credentials))] if credentials else None,
             connection_retry={"max_tries": -1, "delay": 0.05, "max_delay": 1.0},
             logger=_kazoo_logger,
         )
-        self.post = post
+        self.session = session
         self.refusals = 0
         """How often in a row a server took the connection and hung up."""
         self._failures = handler
@@ -346,7 +340,7 @@ class _Client(KazooClient):  # type: ignore[misc]
         self._call(request, _Outcome(self, future))
 
     def _listen(self, state: str) -> None:
-        self.post(_STATE, self, state)
+        self.session.post(self.session.state_changed, self, state)
 
 
 class _Outcome:
@@ -358,11 +352,11 @@ class _Outcome:
 
     def set(self, value: Any) -> None:
         """Take the answer; kazoo has just noted the transaction that came with it."""
-        self._client.post(_succeed, self._future, Reply(value, self._client.last_zxid))
+        self._client.session.post(_succeed, self._future, Reply(value, self._client.last_zxid))
 
     def set_exception(self, error: BaseException) -> None:
         """Take the failure."""
-        self._client.post(_fail, self._future, error)
+        self._client.session.post(_fail, self._future, error)
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]
@@ -379,7 +373,8 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         self._had_connection = False
 
     def _read_watch_event(self, buffer: bytes, offset: int) -> None:
-        self.client.post(_EVENT, self.client, *event_of(buffer, offset))
+        session = self.client.session
+        session.post(session.event, self.client, *event_of(buffer, offset))
 
     def _connect_loop(self, retry: Any) -> Any:
         """Try all servers; kazoo calls this again and again, with pauses."""
@@ -388,7 +383,7 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
             return super()._connect_loop(retry)
         finally:
             if not self._had_connection:
-                self.client.post(_ALL_FAILED)
+                self.client.session.post(self.client.session.all_failed, self.client)
 
     def _connect(self, *arguments: Any) -> Any:
         """Connect to one server."""

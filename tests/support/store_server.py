@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import random
 import shutil
 import signal
@@ -16,7 +17,7 @@ import pytest
 from tests.support.deadline import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
 _UNPACKED = Path(__file__).parents[2] / ".servers"
@@ -145,6 +146,13 @@ class StoreServer:
     def freeze(self) -> None:
         """Stop the process where it is (SIGSTOP): connections stay open, nothing answers."""
         self.process.send_signal(signal.SIGSTOP)
+        # Each thread goes on until it has taken note of the signal.
+        wait_until(lambda: set(self._thread_states()) == {"T"}, f"{self.name} to be frozen")
+
+    def _thread_states(self) -> Iterator[str]:
+        for stat in Path(f"/proc/{self.process.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):
+                yield stat.read_text().rpartition(")")[2].split()[0]
 
     def thaw(self) -> None:
         """Let a frozen process go on (SIGCONT)."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import re
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kazoo.client import KazooClient
+from kazoo.exceptions import NodeExistsError, NoNodeError, NotEmptyError
 from kazoo.security import make_acl
 
 from kvproxy.model.dynamic import ClientTLS
@@ -19,7 +22,7 @@ from kvproxy.model.static_providers import ZookeeperProvider
 from kvproxy.provider import Conflict, StoreError, TooLarge, Transaction
 from providers.zookeeper import ZookeeperStore, plugin
 from providers.zookeeper_nodes import MAXIMUM_VALUE_BYTES
-from tests.stores.following import follow, within
+from tests.stores.following import applied, follow, within
 from tests.support.zookeeper import ZookeeperServer, digest
 
 if TYPE_CHECKING:
@@ -295,6 +298,58 @@ def test_transactions_do_what_they_say(
             await watcher.close()
 
     asyncio.run(run())
+
+
+SCRIBBLED = ("/t", "/t/a", "/t/b", "/t/a/x", "/t/a/y", "/t/b/z", "/t/a/x/1")
+
+
+def scribble(client: KazooClient, generator: random.Random) -> None:
+    """Make, set and delete single nodes, mostly with empty data: directories and keys by turns."""
+    for _ in range(25):
+        path = generator.choice(SCRIBBLED)
+        with contextlib.suppress(NoNodeError, NodeExistsError, NotEmptyError):
+            match generator.randrange(4):
+                case 0 | 1:
+                    client.create(path, generator.choice([b"", b"", None, b"1"]))
+                case 2:
+                    client.set(path, generator.choice([b"", None, b"2"]))
+                case _:
+                    client.delete(path)
+
+
+async def test_a_watch_agrees_with_a_fresh_read_whatever_others_do(
+    open_store: OpenStore, client: KazooClient, server: ZookeeperServer
+) -> None:
+    """Children decide what their parents are, and come while the parents are being read."""
+    store, reader = open_store(), open_store()
+    start = await store.read("t")
+    held = dict(start.values)
+    news = asyncio.Event()
+
+    async def pump() -> None:
+        nonlocal held
+        async for found in store.watch("t", start.version):
+            held = applied(held, found)
+            news.set()
+
+    pumping = asyncio.create_task(pump())
+    with closing(KazooClient(server.endpoint)) as other:
+        other.start()
+        for number in range(60):
+            generators = random.Random(2 * number), random.Random(2 * number + 1)
+            await asyncio.gather(
+                asyncio.to_thread(scribble, client, generators[0]),
+                asyncio.to_thread(scribble, other, generators[1]),
+            )
+            wanted = (await reader.read("t")).values
+            async with asyncio.timeout(DEADLINE):
+                while held != wanted:
+                    assert not pumping.done()
+                    news.clear()
+                    await news.wait()
+        other.stop()
+    pumping.cancel()
+    await asyncio.gather(pumping, return_exceptions=True)
 
 
 def received(server: ZookeeperServer, store: ZookeeperStore) -> int:
