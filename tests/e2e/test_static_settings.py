@@ -11,7 +11,7 @@ from kvproxy.provider import Transaction
 from providers.embedded import EmbeddedStore
 from tests.support.backend import Backend, LoopThread, ReservedPort
 from tests.support.deadline import wait_until
-from tests.support.http_client import ConnectionEndedError, build_request, fetch
+from tests.support.http_client import ConnectionEndedError, TooSlowError, build_request, fetch
 from tests.support.proxy_process import ProxyProcess
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class World:
         """Return the status of the route on the port of the store, 0 when nobody answers."""
         try:
             return fetch(self.port, build_request("/", host=ROUTE)).status
-        except (OSError, ConnectionEndedError):
+        except (OSError, ConnectionEndedError, TooSlowError):
             return 0
 
     def status(self) -> dict[str, Any]:

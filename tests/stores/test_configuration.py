@@ -15,7 +15,7 @@ from tests.support.backend import Backend, LoopThread, ReservedPort
 from tests.support.consul import ConsulServer
 from tests.support.deadline import wait_until
 from tests.support.etcd import EtcdServer
-from tests.support.http_client import ConnectionEndedError, build_request, fetch
+from tests.support.http_client import ConnectionEndedError, TooSlowError, build_request, fetch
 from tests.support.zookeeper import ZookeeperServer
 from tests.unit.cli.support import kvproxy
 
@@ -146,7 +146,7 @@ def serves(place: Place, prefix: str, port: int) -> None:
             assert process.poll() is None, (place.directory / "log").read_text()
             try:
                 return fetch(port, build_request("/", host="web.localhost")).status == 200
-            except (OSError, ConnectionEndedError):
+            except (OSError, ConnectionEndedError, TooSlowError):
                 return False
 
         wait_until(answers, "the route", 20)

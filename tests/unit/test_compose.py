@@ -23,7 +23,7 @@ from tests.support.backend import ReservedPort
 from tests.support.consul import ConsulServer
 from tests.support.deadline import wait_until
 from tests.support.etcd import EtcdServer
-from tests.support.http_client import ConnectionEndedError, build_request, fetch
+from tests.support.http_client import ConnectionEndedError, TooSlowError, build_request, fetch
 from tests.support.store_server import free_ports
 from tests.support.zookeeper import ZookeeperServer
 from tests.unit.cli.support import kvproxy
@@ -233,7 +233,7 @@ def test_the_commands_of_a_stack_make_a_proxy_that_serves(profile: str, stack: S
         "http://blue:8000": f"http://127.0.0.1:{blue}",
         "http://green:8000": f"http://127.0.0.1:{green}",
         "/var/lib/kvproxy": str(stack.directory),
-        "/etc/kvproxy/kvproxy.toml": str(stack.directory / "kvproxy.toml"),
+        "/etc/kvproxy/kvproxy.toml": str(stack.directory / "once.toml"),
     }
     if profile:
         directory = stack.directory / "server"
@@ -243,7 +243,8 @@ def test_the_commands_of_a_stack_make_a_proxy_that_serves(profile: str, stack: S
             server.endpoint
         )
     content = stack.local(COMPOSE["configs"]["kvproxy"]["content"])
-    (stack.directory / "kvproxy.toml").write_text(content)
+    # Under a name that the proxy itself does not look for.
+    (stack.directory / "once.toml").write_text(content)
     for name, port in (("blue", blue), ("green", green)):
         command = SERVICES[name]["command"]
         stack.start([part.replace("0.0.0.0:8000", f"127.0.0.1:{port}") for part in command])
@@ -256,7 +257,7 @@ def test_the_commands_of_a_stack_make_a_proxy_that_serves(profile: str, stack: S
         assert stack.processes[-1].poll() is None
         try:
             answer = fetch(entrance, build_request("/", host="anything"))
-        except (OSError, ConnectionEndedError):
+        except (OSError, ConnectionEndedError, TooSlowError):
             return False
         return answer.status == 200 and b"Name: blue" in answer.body
 
