@@ -34,7 +34,8 @@ seconds; from 11 on: histogram (first cell left implicit)."""
 class Chain:
     """The compiled way of a request through one frontend on one entry point.
 
-    ``direct``: nothing but forwarding is to be done. ``staged``: there are middlewares. ``single``:
+    ``direct``: nothing but forwarding is to be done. ``checks``: what is asked before a request is
+    forwarded, where nothing else is to be done, else None. ``single``:
     the only server, when there is no choice. ``choose``, where set, chooses the server by the
     request (and by the server that the attempt before did not reach) and returns it with the header
     lines that the answer gets. ``answered``, where set, is told what came of each attempt.
@@ -45,6 +46,7 @@ class Chain:
         "attempts",
         "balancer",
         "buffering",
+        "checks",
         "choose",
         "counters",
         "direct",
@@ -57,7 +59,6 @@ class Chain:
         "pass_host",
         "priority",
         "single",
-        "staged",
         "stages",
     )
 
@@ -92,8 +93,9 @@ class Chain:
         self.answered = answered
         self.buffering = buffering
         self.pages = pages
-        self.staged = bool(stages or limits or choose or answered or pages or buffering)
-        self.direct = not self.modifies and not self.staged
+        more = limits or choose or answered or pages or buffering
+        self.checks = None if more else stages.checks
+        self.direct = not self.modifies and self.checks == ()
         self.pass_host = pass_host
         self.priority = priority
         self.attempts = attempts

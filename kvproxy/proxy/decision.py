@@ -29,12 +29,12 @@ class Asked(RequestView):
 
     ``raw_path``: the path as spelled where that matters; ``uri``: what a server is asked for;
     ``outgoing``: the outgoing head with that URI; ``flags``: of the head scan. After `route`:
-    ``chain``, and ``path``, ``uri`` and ``outgoing`` as the modifiers of the rule left them;
-    ``original_uri``: as it was before them; ``added``: header lines that come behind the forwarded
-    ones.
+    ``routed`` tells whether there is a ``chain``; ``path``, ``uri`` and ``outgoing`` are as the
+    modifiers of the rule left them; ``original_uri``: as it was before them; ``added``: header
+    lines that come behind the forwarded ones.
     """
 
-    __slots__ = ("added", "chain", "flags", "original_uri", "outgoing", "raw_path", "uri")
+    __slots__ = ("added", "chain", "flags", "original_uri", "outgoing", "raw_path", "routed", "uri")
 
     chain: Chain
 
@@ -56,6 +56,7 @@ class Asked(RequestView):
         self.raw_path = raw_path
         self.uri = self.original_uri = uri
         self.added = b""
+        self.routed = False
 
 
 def understand(
@@ -103,6 +104,7 @@ def route(listener: Listener, asked: Asked, final_host: bytes = b"") -> Answer |
     if asked.flags & UPGRADE and not valid_handshake(asked):
         return BAD_HANDSHAKE
     asked.chain = chain = found.payload
+    asked.routed = True
     if not chain.modifies:
         return None
     raw_path = asked.raw_path

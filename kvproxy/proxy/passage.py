@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.peer import Peer
     from kvproxy.proxy.server import DialError, Server
-    from kvproxy.proxy.stages import Finish, Stages
+    from kvproxy.proxy.stages import Ask, Finish, Stages
 
 logger = logging.getLogger("kvproxy.proxy")
 
@@ -55,27 +55,105 @@ def begin(
     if isinstance(asked, Answer):
         exchange.answer(asked)
         return None
+    request: Request | None = None
     if listener.stages:
-        Passage(exchange, listener, peer, asked).enter()
-        return None
-    answer = route(listener, asked)
+        request = request_of(peer, asked)
+        if listener.stages.checks is None:
+            Passage(exchange, listener, peer, asked, request).enter()
+            return None
+        if not _checked(exchange, listener, peer, asked, request, listener.stages.checks):
+            return None
+    answer = route(listener, asked, b"" if request is None else request.final_host)
     if answer is not None:
-        exchange.answer(answer)
+        exchange.answer(_changed(request, answer))
         return None
     chain = asked.chain
-    if chain.staged:
-        Passage(exchange, listener, peer, asked).follow()
+    if chain.checks == () and request is None:
+        lines = (
+            peer.lines(asked.host, peer.believed(asked))
+            if asked.flags & FORWARDED
+            else peer.plain_lines(asked.host)
+        )
+        return chain, asked.outgoing + lines + asked.added
+    request = request or request_of(peer, asked)
+    return _followed(exchange, listener, peer, asked, request)
+
+
+def _followed(
+    exchange: Exchange, listener: Listener, peer: Peer, asked: Asked, request: Request
+) -> tuple[Chain, bytes] | None:
+    """Go on behind the route. Where the stages only ask, they are asked here, and the request takes
+    the short way."""
+    chain = asked.chain
+    names = listener.stages.names or chain.stages.names
+    if chain.checks is None or request.filter is not None or (names and asked.flags & CHUNKED):
+        Passage(exchange, listener, peer, asked, request).follow()
         return None
-    lines = (
-        peer.lines(asked.host, peer.believed(asked))
-        if asked.flags & FORWARDED
-        else peer.plain_lines(asked.host)
+    modify(request, asked)
+    exchange.routed(chain)
+    if not _checked(exchange, listener, peer, asked, request, chain.checks):
+        return None
+    return chain, request.head + forwarded_lines(peer, asked, request) + asked.added
+
+
+def _checked(
+    exchange: Exchange,
+    listener: Listener,
+    peer: Peer,
+    asked: Asked,
+    request: Request,
+    checks: tuple[Ask, ...],
+) -> bool:
+    """Ask stages; False when the request has ended, or waits in a passage of its own."""
+    for position, ask in enumerate(checks):
+        outcome = ask(request)
+        if outcome is None:
+            continue
+        if isinstance(outcome, Answer):
+            exchange.answer(_changed(request, outcome))
+        else:
+            Passage(exchange, listener, peer, asked, request).wait(outcome, position + 1)
+        return False
+    return True
+
+
+def _changed(request: Request | None, answer: Answer) -> Answer:
+    """Return an answer of the proxy's own as the middlewares of the entry point want it."""
+    if request is None or request.filter is None:
+        return answer
+    return request.filter.of_answer(request, answer)
+
+
+def request_of(peer: Peer, asked: Asked) -> Request:
+    """Return a request as middlewares see it."""
+    return Request(
+        peer,
+        method=asked.method,
+        host=asked.host,
+        path=asked.path,
+        uri=asked.uri,
+        headers=partial(peer.believed, asked),
+        head=asked.outgoing,
+        original_uri=asked.original_uri,
     )
-    return chain, asked.outgoing + lines + asked.added
+
+
+def modify(request: Request, asked: Asked) -> None:
+    """Let the request be as the modifiers of the frontend's rule left it."""
+    if request.uri != asked.uri:
+        request.head = with_uri(request.head, request.uri, asked.uri)
+        request.path, request.uri = asked.path, asked.uri
+
+
+def forwarded_lines(peer: Peer, asked: Asked, request: Request) -> bytes:
+    """Return the forwarded headers of a request that has passed its middlewares."""
+    if asked.flags & FORWARDED or request.forwarded:
+        return peer.lines(request.host, request.headers)
+    return peer.plain_lines(request.host)
 
 
 class Passage:
-    """One request. `enter` or `follow` is called once; either may end the passage at once."""
+    """One request. `enter`, `follow` or `wait` is called once; each may end the passage at once."""
 
     __slots__ = (
         "_asked",
@@ -99,22 +177,15 @@ class Passage:
         "exchange",
     )
 
-    def __init__(self, exchange: Exchange, listener: Listener, peer: Peer, asked: Asked) -> None:
+    def __init__(
+        self, exchange: Exchange, listener: Listener, peer: Peer, asked: Asked, request: Request
+    ) -> None:
         """Take the place of the exchange's upstream."""
         self.exchange = exchange
         self._listener = listener
         self._peer = peer
         self._asked = asked
-        self._request = Request(
-            peer,
-            method=asked.method,
-            host=asked.host,
-            path=asked.path,
-            uri=asked.uri,
-            headers=partial(peer.believed, asked),
-            head=asked.outgoing,
-            original_uri=asked.original_uri,
-        )
+        self._request = request
         self._body: FilteredBody | None = None
         self._chain: Chain | None = None
         self._ended = False
@@ -139,14 +210,22 @@ class Passage:
 
     def follow(self) -> None:
         """Begin, or go on, with the stages of the frontend that was found."""
-        request, asked = self._request, self._asked
-        self._chain = chain = asked.chain
-        if request.uri != asked.uri:
-            request.head = with_uri(request.head, request.uri, asked.uri)
-            request.path, request.uri = asked.path, asked.uri
-        self.exchange.routed(chain)
-        self._stages, self._position, self._then = chain.stages, 0, self._forward
+        modify(self._request, self._asked)
+        self.exchange.routed(self._asked.chain)
+        self._behind_the_route()
         self._advance()
+
+    def wait(self, outcome: Awaitable[Answer | None], position: int) -> None:
+        """Begin with the outcome of a stage before ``position``, of the frontend's stages where it
+        is known which one takes the request."""
+        if self._asked.routed:
+            self._behind_the_route()
+        self._position = position
+        self._listener.start(self._wait(outcome, None))
+
+    def _behind_the_route(self) -> None:
+        self._chain = chain = self._asked.chain
+        self._stages, self._position, self._then = chain.stages, 0, self._forward
 
     def _route(self) -> None:
         answer = route(self._listener, self._asked, self._request.final_host)
@@ -192,7 +271,7 @@ class Passage:
     def _forward(self) -> None:
         request, chain, listener = self._request, self._chain, self._listener
         assert chain is not None
-        head = request.head + self._forwarded_lines() + self._asked.added
+        head = request.head + forwarded_lines(self._peer, self._asked, request) + self._asked.added
         attempts: Attempts | Buffered
         if chain.buffering is not None and not self._asked.flags & UPGRADE:
             attempts = Buffered(self, listener, chain, request, head, chain.buffering)
@@ -208,12 +287,6 @@ class Passage:
             self._trailers = ChunkedReader(forbidden=names)
             held = [self._trailers.feed(data)[0] for data in held]
         attempts.start(held)
-
-    def _forwarded_lines(self) -> bytes:
-        request = self._request
-        if self._asked.flags & FORWARDED or request.forwarded:
-            return self._peer.lines(request.host, request.headers)
-        return self._peer.plain_lines(request.host)
 
     # What the exchange asks of its upstream.
 
@@ -431,9 +504,7 @@ class Passage:
         if self._fetch_page(answer.status, answer):
             return
         self._end(answer.status)
-        if self._request.filter is not None:
-            answer = self._request.filter.of_answer(self._request, answer)
-        self.exchange.answer(answer)
+        self.exchange.answer(_changed(self._request, answer))
 
     def _fetch_page(self, status: int, instead: Answer) -> bool:
         """Ask for the page that the frontend has for this status; False: it has none."""
@@ -447,7 +518,8 @@ class Passage:
         self._leave(status)
         page = PageRequest(self, status, instead)
         self._upstream = page
-        page.start(way, self._listener, self._request, self._forwarded_lines())
+        lines = forwarded_lines(self._peer, self._asked, self._request)
+        page.start(way, self._listener, self._request, lines)
         if self._reading_paused:
             page.pause_reading()
         return True

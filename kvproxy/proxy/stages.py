@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 class Stages:
     """``steps``: on the way in, each with what is called when a request it let pass has ended;
-    ``changes``: on the way out, the innermost first; ``names``: of the headers that they set. False
-    when there is nothing to do."""
+    ``changes``: on the way out, the innermost first; ``names``: of the headers that they set.
+    ``checks``: what the steps ask, where that is all there is to do, else None. False when there is
+    nothing to do."""
 
-    __slots__ = ("changes", "names", "steps")
+    __slots__ = ("changes", "checks", "names", "steps")
 
     def __init__(self, middlewares: Sequence[Middleware] = ()) -> None:
         """``middlewares``: in the order in which a request meets them."""
@@ -36,7 +37,9 @@ class Stages:
         self.changes: tuple[Change, ...] = tuple(
             each.response for each in reversed(middlewares) if _overrides(each, "response")
         )
-
+        asks = [ask for ask, finish in self.steps if finish is None and ask is not None]
+        alone = len(asks) == len(self.steps) and not self.changes
+        self.checks: tuple[Ask, ...] | None = tuple(asks) if alone else None
         self.names = frozenset(name for each in middlewares for name in each.sets())
 
     def __bool__(self) -> bool:

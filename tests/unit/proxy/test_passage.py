@@ -9,11 +9,12 @@ import pytest
 
 from kvproxy.http import head as heads
 from kvproxy.http.answer import Answer, text_answer
-from kvproxy.middleware.contract import Middleware, Request
+from kvproxy.middleware.contract import AnswerFilter, Middleware, Request
 from kvproxy.model.static import Retry
 from kvproxy.proxy import client, plan, upstream
 from kvproxy.proxy.chain import Chain
 from kvproxy.proxy.client import ClientConnection
+from kvproxy.proxy.passage import Passage
 from kvproxy.proxy.server import DialError, Server
 from kvproxy.proxy.stages import Stages
 from kvproxy.proxy.upstream import UpstreamConnection
@@ -47,6 +48,35 @@ class Recorder(Middleware):
         self.log.append((self.name, "finished", status))
 
 
+class Check(Middleware):
+    """A middleware that only asks; it notes what it saw of the request."""
+
+    def __init__(
+        self, log: list[Any], outcome: Outcome = None, filtered: AnswerFilter | None = None
+    ) -> None:
+        self.log = log
+        self.outcome = outcome
+        self.filter = filtered
+
+    def request(self, request: Request) -> Outcome:
+        self.log.append((request.uri, request.original_uri))
+        request.set(b"x-checked", b"%d" % len(self.log))
+        request.filter = self.filter or request.filter
+        return self.outcome
+
+
+class Tag(AnswerFilter):
+    """Marks every answer, and leaves bodies alone."""
+
+    def of_answer(self, request: Request, answer: Answer) -> Answer:
+        return Answer(answer.status, answer.body, (*answer.headers, (b"X-Tag", b"own")))
+
+    def of_head(
+        self, request: Request, head: bytes, status: int, length: int | None
+    ) -> tuple[bytes, None]:
+        return heads.with_lines(head, b"X-Tag: server\r\n"), None
+
+
 class Story:
     """A client in front of a staged frontend with one server, whose connections the test makes."""
 
@@ -72,6 +102,7 @@ class Story:
         self,
         stages: list[Middleware],
         limits: list[Middleware] | None = None,
+        entry_point: list[Middleware] | None = None,
         **settings: Any,
     ) -> None:
         def chain(*arguments: Any, **options: Any) -> Chain:
@@ -80,6 +111,7 @@ class Story:
 
         self.monkeypatch.setattr(plan, "Chain", chain)
         self.world = World(**settings)
+        self.world.listeners["http"].stages = Stages(entry_point or [])
         await self.world.apply(
             whole(
                 1,
@@ -130,6 +162,84 @@ async def test_middlewares_are_met_in_order_and_left_in_reverse(story: Story) ->
         *(("b", "response", 200), ("a", "response", 200)),
         *(("b", "finished", 200), ("a", "finished", 200)),
     ]
+
+
+BEFORE, BEHIND = (b"/x?y=1", b"/x?y=1"), (b"/?y=1", b"/x?y=1")
+"""URIs that a check sees on an entry point, and in a frontend whose rule strips a prefix."""
+
+
+def passes(story: Story) -> bool:
+    """Tell whether the request in progress has a passage of its own."""
+    return isinstance(story.connection._upstream, Passage)
+
+
+async def test_stages_that_only_ask_need_no_passage(story: Story) -> None:
+    await story.start([Check(story.log), Check(story.log)], entry_point=[Check(story.log)])
+    await story.ask()
+    assert story.log == [BEFORE, BEHIND, BEHIND]
+    assert not passes(story)
+    sent = story.server().read(ALL)
+    assert sent.startswith(b"GET /?y=1 HTTP/1.1\r\n")
+    assert sent.count(b"X-Checked: 3\r\n") == sent.count(b"X-Checked") == 1
+    assert sent.endswith(b"X-Forwarded-Prefix: /x\r\nHost: a\r\n\r\n")
+    answer = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
+    assert story.says(answer) == answer
+    await story.ask()
+    assert story.server().read(ALL).startswith(b"GET /?y=1 HTTP/1.1\r\n"), "the pool is used"
+    assert len(story.dials) == 1
+
+
+@pytest.mark.parametrize("on_entry_point", [True, False])
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_check_may_answer_and_take_its_time(
+    story: Story, on_entry_point: bool, late: bool, refused: bool
+) -> None:
+    gate = asyncio.Event()
+    answer = text_answer(401) if refused else None
+    middle = Check(story.log, later(answer, gate) if late else answer)
+    checks: list[Middleware] = [Check(story.log), middle, Check(story.log)]
+    if on_entry_point:
+        await story.start([Check(story.log)], entry_point=checks)
+    else:
+        await story.start(checks)
+    await story.ask()
+    assert passes(story) is late
+    if late:
+        assert len(story.log) == 2
+        gate.set()
+        await turns()
+    place = BEFORE if on_entry_point else BEHIND
+    if refused:
+        assert story.client.read(ALL).startswith(b"HTTP/1.1 401 ")
+        assert story.log == [place] * 2
+        assert story.connection.idle
+        return
+    assert story.log == [place] * 3 + [BEHIND] * on_entry_point
+    assert b" 204 " in story.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+
+async def test_a_filter_of_an_entry_point_sees_every_answer(story: Story) -> None:
+    check = Check(story.log, filtered=Tag())
+    await story.start([Check(story.log)], entry_point=[check])
+    await story.ask()
+    assert passes(story)
+    assert b"X-Tag: server\r\n" in story.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    await story.ask(b"GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n")
+    answer = story.client.read(ALL)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"X-Tag: own\r\n" in answer
+    await story.start([Check(story.log, text_answer(403))], entry_point=[check])
+    await story.ask()
+    assert b"X-Tag: own\r\n" in story.client.read(ALL)
+
+
+async def test_a_server_that_cannot_be_reached_after_checks_is_tried_again(story: Story) -> None:
+    await story.start([Check(story.log)], retry=Retry(attempts=2))
+    story.refusals = [DialError(502, "refused")]
+    await story.ask()
+    assert len(story.log) == 1
+    assert story.server().read(ALL).startswith(b"GET /?y=1 HTTP/1.1\r\n")
 
 
 async def test_an_answer_ends_the_way_and_only_who_let_pass_is_told(story: Story) -> None:
