@@ -14,6 +14,7 @@ COMMANDS = {
     "explain": ("kvproxy.cli.explain", "Say which frontend takes a request, and why."),
     "kv": ("kvproxy.cli.kv", "Read and write the keys of a store."),
     "nodes": ("kvproxy.cli.nodes", "List the running proxies on a store and what they serve."),
+    "reload": ("kvproxy.cli.reload", "Change the entry points of a running proxy."),
     "run": ("kvproxy.cli.run", "Run the proxy (also without any command)."),
     "status": ("kvproxy.cli.status", "Show what a running proxy serves."),
     "storeconfig": ("kvproxy.cli.storeconfig", "Write the configuration into a key-value store."),

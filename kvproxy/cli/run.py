@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kvproxy.cli.output import show_problems
-from kvproxy.cli.settings import SettingsCommand, errors_end_the_command, read_start
+from kvproxy.cli.settings import SettingsCommand, errors_end_the_command, read_start, reader
 
 SUCCESSOR_SECONDS = 10.0
 """How long a new version of the program waits for a store: the old one serves meanwhile."""
@@ -19,7 +19,8 @@ def command() -> None:
     exists of /etc/kvproxy/kvproxy.toml, ~/.kvproxy/kvproxy.toml and ./kvproxy.toml. Names of
     flags are those of the TOML file, in any case; booleans and sections need no value.
 
-    SIGTERM stops gracefully, SIGUSR2 hands over to a new version of the program.
+    SIGTERM stops gracefully, SIGUSR2 hands over to a new version of the program, SIGHUP reads the
+    settings again: entry points change without a restart.
 
     \b
     Examples:
@@ -34,4 +35,4 @@ def command() -> None:
     with errors_end_the_command():
         start = read_start(patience=patience)
     show_problems(start.settings.problems)
-    raise SystemExit(supervisor.run(start))
+    raise SystemExit(supervisor.run(start, reader()))

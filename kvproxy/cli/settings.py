@@ -16,13 +16,13 @@ from kvproxy.config.options import SHORT_FLAGS
 from kvproxy.model.problem import nearest_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
     from kvproxy.config.options import Option
     from kvproxy.config.settings import LocalSources, Settings
     from kvproxy.config.startup import Start
-    from kvproxy.config.static_keys import StorePlace
+    from kvproxy.config.static_keys import StaticKeys, StorePlace
 
 ARGUMENTS = "kvproxy.arguments"
 """Where the context keeps the flags of the configuration."""
@@ -173,6 +173,21 @@ def read_start(*, patience: float | None = None) -> Start:
     directory = state_directory(sources)
     start = asyncio.run(prepare(sources, stores_of(sources), directory, patience=patience))
     return replace(start, settings=_in_directory(start.settings, directory))
+
+
+def reader() -> Callable[[StaticKeys | None], Awaitable[Start]]:
+    """Return what reads the command's settings again later (`kvproxy.config.startup.again`)."""
+    from kvproxy.config.settings import LocalSources  # noqa: PLC0415
+    from kvproxy.config.startup import again  # noqa: PLC0415
+
+    arguments: list[str] = click.get_current_context().meta[ARGUMENTS]
+
+    async def read(last: StaticKeys | None) -> Start:
+        sources = LocalSources(arguments, os.environ)
+        start = await again(sources, stores_of(sources), last)
+        return replace(start, settings=_in_directory(start.settings, state_directory(sources)))
+
+    return read
 
 
 def read_settings() -> Settings:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kvproxy.config.options import ANY, options
+from kvproxy.model.listening import split_addresses
 from kvproxy.model.problem import nearest_name
 from kvproxy.model.schema import Report
 from kvproxy.model.static import EntryPoint, HostResolver, Ping
@@ -239,12 +240,14 @@ class Draft(Report):
         if not address:
             self.add(path, "is required", expected="`host:port` or `:port`")
             return
-        match = _ADDRESS.fullmatch(address)
-        if match is None or int(match[1]) > 65535:
-            self.add(path, f"`{address}` is no address", expected="`host:port` or `:port`")
-        elif address in addresses and int(match[1]) != 0:
-            self.add(path, f"is also the address of `{addresses[address]}`", expected="another one")
-        addresses[address] = name
+        for single in split_addresses(address):
+            match = _ADDRESS.fullmatch(single)
+            if match is None or int(match[1]) > 65535:
+                self.add(path, f"`{single}` is no address", expected="`host:port` or `:port`")
+            elif single in addresses and int(match[1]) != 0:
+                other = addresses[single]
+                self.add(path, f"`{single}` is also an address of `{other}`", expected="another")
+            addresses[single] = name
 
     def _proxy_protocol(self, path: Path, section: Mapping[str, Any]) -> None:
         networks = section.get("trustedIPs", ())

@@ -76,6 +76,34 @@ async def prepare(
     return choose(sources, place, answer, last)
 
 
+async def again(
+    sources: LocalSources, places: Sequence[StorePlace], last: StaticKeys | None
+) -> Start:
+    """Read the settings of a proxy that runs with the keys ``last``.
+
+    Unlike a start, this takes nothing else instead of what the store says: raises `SettingsError`
+    when the store does not answer or has lost everything.
+    """
+    if not places:
+        return Start(settings=sources.settings(), origin="no store")
+    place = places[0]
+    answer = await ask(place, PATIENCE_SECONDS)
+    if answer.keys is None:
+        assert answer.problem is not None
+        raise SettingsError([replace(answer.problem, fatal=True)])
+    if answer.empty and last is not None and last.values:
+        message = "the store is empty, which is taken for a loss"
+        raise SettingsError([Problem(message=message, where=place.store, path=place.address)])
+    settings = sources.settings(answer.keys)
+    problems = (*answer.notes, *settings.problems)
+    return Start(
+        settings=replace(settings, problems=problems),
+        origin="store",
+        place=place,
+        keys=answer.keys,
+    )
+
+
 async def examine(sources: LocalSources, places: Sequence[StorePlace]) -> Settings:
     """Return the settings that file, arguments and the first of ``places`` give now.
 

@@ -21,10 +21,10 @@ from kvproxy.model.problem import Problem
 from kvproxy.model.tls import ServedCertificate, ServedTLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from kvproxy.model.dynamic import Certificate
-    from kvproxy.model.static import EntryPoint, EntryPointTLS
+    from kvproxy.model.static import EntryPointTLS
 
 DEFAULT_NAME = "TRAEFIK DEFAULT CERT"
 """Common name of the generated certificate: that of Traefik 1.7, by which tools know it."""
@@ -220,19 +220,28 @@ def generate_default(now: datetime.datetime) -> ServedCertificate:
 
 
 def resolve_tls(
-    name: str, options: EntryPointTLS, generated: ServedCertificate, now: datetime.datetime
+    name: str,
+    options: EntryPointTLS,
+    generated: ServedCertificate,
+    now: datetime.datetime,
+    good: dict[str, ServedCertificate] | None = None,
 ) -> tuple[ServedTLS, tuple[Problem, ...]]:
     """Read everything that the ``tls`` section of entry point ``name`` names.
 
-    A certificate that cannot be used is left out and named by a problem, as in Traefik 1.7;
-    ``generated`` is offered where none is left. Raises `CertificateError` when the authorities of
-    client certificates cannot be used: without them the entry point would be open.
+    ``good``: option path to the certificate that was good before, brought up to date here. A
+    certificate that cannot be used is named by a problem; the one before goes on, or it is left
+    out, as in Traefik 1.7. ``generated`` is offered where none is left. Raises `CertificateError`
+    when the authorities of client certificates cannot be used: without them the entry point would
+    be open.
     """
     problems: list[Problem] = []
+    before = good or {}
+    known: dict[str, ServedCertificate] = {}
 
     def load(certificate: Certificate, path: str) -> ServedCertificate | None:
+        loaded = before.get(path)
         try:
-            return load_pair(certificate, now)
+            loaded = load_pair(certificate, now)
         except CertificateError as error:
             problems.append(
                 Problem(
@@ -241,7 +250,9 @@ def resolve_tls(
                     expected=error.expected,
                 )
             )
-            return None
+        if loaded is not None:
+            known[path] = loaded
+        return loaded
 
     loaded = [
         load(each, f"certificates.{number}") for number, each in enumerate(options.certificates)
@@ -266,24 +277,10 @@ def resolve_tls(
         client_optional=optional,
         sni_strict=options.sni_strict,
     )
+    if good is not None:
+        good.clear()
+        good.update(known)
     return served, tuple(problems)
-
-
-def resolve_all(
-    entry_points: Mapping[str, EntryPoint], generated: ServedCertificate, now: datetime.datetime
-) -> tuple[dict[str, ServedTLS], tuple[Problem, ...]]:
-    """Read the ``tls`` sections of all entry points that have one; see `resolve_tls`."""
-    served: dict[str, ServedTLS] = {}
-    problems: tuple[Problem, ...] = ()
-    for name, entry_point in entry_points.items():
-        if entry_point.tls is not None:
-            try:
-                served[name], found = resolve_tls(name, entry_point.tls, generated, now)
-            except CertificateError as error:
-                path = f"entryPoints.{name}.tls.{error.option}"
-                raise CertificateError(path, error.message, error.expected) from None
-            problems += found
-    return served, problems
 
 
 def _authorities(value: str) -> str:

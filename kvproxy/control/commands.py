@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from kvproxy.control.control_plane import ControlPlane
     from kvproxy.control.control_socket import Answer
+    from kvproxy.control.entry_points import EntryPoints
     from kvproxy.control.fleet import Fleet
     from kvproxy.control.health import ServerHealth
+    from kvproxy.control.reload import Reload
 
 DEFAULT_WAIT_SECONDS = 10.0
 PROOF_SECONDS = 0.25
@@ -40,16 +42,17 @@ class Commands:
         self,
         fleet: Fleet,
         plane: ControlPlane,
-        addresses: dict[str, list[str]],
+        points: EntryPoints,
+        reload: Reload,
         started_at: float,
         state: Callable[[], str],
         servers: Callable[[], list[ServerHealth]],
     ) -> None:
-        """``addresses``: by entry point; ``started_at``: ``time.time()``; ``servers``: those whose
-        health is checked."""
+        """``started_at``: ``time.time()``; ``servers``: those whose health is checked."""
         self._fleet = fleet
         self._plane = plane
-        self._addresses = addresses
+        self._points = points
+        self._reload = reload
         self._started_at = started_at
         self._state = state
         self._servers = servers
@@ -57,7 +60,12 @@ class Commands:
     @property
     def table(self) -> Mapping[str, Answer]:
         """Command to what answers it."""
-        return {"status": self._status, "wait": self._wait, "confirm": self._confirm}
+        return {
+            "status": self._status,
+            "wait": self._wait,
+            "confirm": self._confirm,
+            "reload": self._read_again,
+        }
 
     async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
         document: dict[str, Any] = msgspec.to_builtins(self.status())
@@ -125,6 +133,13 @@ class Commands:
     async def _confirm(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"confirmed": self._plane.confirm(str(request.get("provider", "")))}
 
+    async def _read_again(self, request: dict[str, Any]) -> dict[str, Any]:
+        problems = await self._reload.reload()
+        return {
+            "entryPoints": self._points.addresses,
+            "problems": [{"text": str(each), "fatal": each.fatal} for each in problems],
+        }
+
     def _reached(self, request: dict[str, Any]) -> bool:
         """Tell whether the newest generation is what a ``wait`` asks for."""
         generation = self._fleet.generation
@@ -183,6 +198,7 @@ class Commands:
                     for owner, found in (
                         ("journal", self._plane.journal_problems),
                         ("settings", self._plane.static_problems),
+                        ("settings", self._reload.problems or self._points.problems),
                     )
                     for each in found
                 ),
@@ -207,7 +223,7 @@ class Commands:
                 )
                 for each in (pipeline.quarantined() if pipeline else ())
             ],
-            entry_points=self._addresses,
+            entry_points=self._points.addresses,
             servers_down=[each for each in self._servers() if not each.up],
             breakers=[each for each in self._fleet.breakers() if each.state != "standby"],
             statistics=StatisticsStatus(

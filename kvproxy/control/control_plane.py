@@ -14,7 +14,7 @@ from kvproxy.log import pairs
 from kvproxy.provider import Failure, Snapshot, Unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from kvproxy.control.generation import Generation
@@ -157,6 +157,27 @@ class ControlPlane:
         if self._journal is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
             self._journal = None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing may change, because another supervisor takes over."""
+        return self._frozen is not None
+
+    def use_settings(self, settings: StaticConfiguration) -> None:
+        """Judge everything by other static settings, of which the entry points may differ."""
+        self._settings = settings
+        if self._pipeline is not None:
+            self._take(self._pipeline.use_settings(settings))
+
+    @property
+    def files(self) -> set[str]:
+        """The files that certificates of providers are in."""
+        return set() if self._pipeline is None else self._pipeline.files
+
+    def files_changed(self, files: Collection[str]) -> None:
+        """Read the certificates in these files again."""
+        if self._pipeline is not None and not self.frozen:
+            self._take(self._pipeline.files_changed(files))
 
     def confirm(self, provider: str) -> bool:
         """Apply the held snapshot of a provider; False when none is held."""

@@ -22,15 +22,16 @@ from kvproxy.control.crash_loop import CrashLoop
 from kvproxy.control.delta import delta, full
 from kvproxy.control.worker_process import WorkerProcess
 from kvproxy.log import pairs
-from kvproxy.model.messages import HealthChange, Start, Statistics
+from kvproxy.model.messages import EntryPoints, HealthChange, Start, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kvproxy.control.entry_points import Change
     from kvproxy.control.generation import Generation
-    from kvproxy.control.sockets import SlotSockets
+    from kvproxy.control.sockets import Place, SlotSockets
     from kvproxy.control.worker_records import WorkerRecords
-    from kvproxy.model.messages import Applied
+    from kvproxy.model.messages import Applied, EntryPointsServed
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.model.tls import ServedTLS
 
@@ -77,14 +78,14 @@ class Fleet:
     def __init__(
         self,
         settings: StaticConfiguration,
-        sockets: Mapping[str, SlotSockets],
+        sockets: Mapping[Place, SlotSockets],
         records: WorkerRecords,
         host_name: str,
         command: Sequence[str] = WORKER_COMMAND,
         tls: Mapping[str, ServedTLS] | None = None,
         ticket_secret: bytes = b"",
     ) -> None:
-        """``sockets``: entry point to the sockets of each slot; ``host_name``: of this machine;
+        """``sockets``: address to the sockets of each slot; ``host_name``: of this machine;
         ``tls``: of the entry points that have it; ``ticket_secret``: of the supervisor that handed
         over, so that TLS sessions outlive it."""
         self.slots = slot_count(settings.workers)
@@ -108,6 +109,7 @@ class Fleet:
         self._encoded: dict[int | None, list[bytes]] = {}
         self._served_at = 0.0
         self._announced = -1
+        self._entry_points = 0
 
     def start(self) -> None:
         """Start a worker in every slot and keep them going."""
@@ -136,12 +138,47 @@ class Fleet:
         for worker in self._workers.values():
             worker.tell_health(change)
 
+    def change_entry_points(
+        self,
+        settings: StaticConfiguration,
+        tls: Mapping[str, ServedTLS],
+        sockets: Mapping[Place, SlotSockets],
+        change: Change,
+    ) -> None:
+        """Let every worker have the entry points of ``settings``.
+
+        ``change``: what differs. They leave addresses at once, and listen on new ones when told by
+        `listen`.
+        """
+        self._settings, self._tls, self._sockets = settings, dict(tls), dict(sockets)
+        self._entry_points += 1
+        message = EntryPoints(
+            self._entry_points,
+            settings.entry_points,
+            settings.default_entry_points,
+            sorted(change.changed),
+            self._tls,
+        )
+        for worker in self._workers.values():
+            worker.change_entry_points(message, change.closed)
+        self.notify()
+
+    def listen(self) -> None:
+        """Let every worker listen on the addresses that it does not serve yet."""
+        if self.generation is not None:
+            for worker in self._workers.values():
+                for slot in (worker.slot, *worker.lent):
+                    self._listen(worker, slot)
+
     @property
     def live(self) -> bool:
-        """Whether every slot's worker serves the newest generation."""
+        """Whether every slot's worker serves the newest generation and entry points."""
         number = -1 if self.generation is None else self.generation.number
         return len(self._workers) == self.slots and all(
-            worker.ready and worker.acknowledged == number for worker in self._workers.values()
+            worker.ready
+            and worker.acknowledged == number
+            and worker.entry_points == self._entry_points
+            for worker in self._workers.values()
         )
 
     @property
@@ -238,6 +275,14 @@ class Fleet:
             )
         self._note_progress()
 
+    def changed_entry_points(self, worker: WorkerProcess, message: EntryPointsServed) -> None:
+        """Note that a worker has other entry points."""
+        for problem in message.problems:
+            _logger.error(
+                "worker cannot serve an entry %s", pairs(slot=worker.slot, problem=problem)
+            )
+        self._note_progress()
+
     def refused(self, worker: WorkerProcess, reason: str) -> None:
         """Note that a worker has to get the whole generation."""
         _logger.warning(
@@ -271,8 +316,8 @@ class Fleet:
         return self._encoded[key]
 
     def _listen(self, worker: WorkerProcess, slot: int) -> None:
-        for entry_point, slots in self._sockets.items():
-            worker.listen(entry_point, slots[slot], slot)
+        for place, slots in self._sockets.items():
+            worker.listen(place, slots[slot], slot)
 
     async def _keep(self, slot: int) -> None:
         """Keep a worker running in a slot."""
@@ -297,7 +342,12 @@ class Fleet:
         )
         try:
             worker = WorkerProcess.start(
-                self._command, start, self._encode, self, [self._memory.descriptor]
+                self._command,
+                start,
+                self._encode,
+                self,
+                [self._memory.descriptor],
+                self._entry_points,
             )
         except OSError as error:
             return f"cannot start: {error}"

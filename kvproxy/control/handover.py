@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from kvproxy.control.sockets import SlotSockets
+    from kvproxy.control.sockets import Place, SlotSockets
     from kvproxy.control.state_directory import StateDirectory
 
 VARIABLE = "KVPROXY_HANDOVER"
@@ -92,7 +92,7 @@ class Inheritance:
         channel: Channel[ToSuccessor],
         predecessor: Predecessor,
         lock: int,
-        sockets: dict[str, tuple[str, list[socket.socket]]],
+        sockets: dict[Place, list[socket.socket]],
         generation: Generation | None,
     ) -> None:
         """Use `receive`."""
@@ -139,13 +139,13 @@ class Inheritance:
         lock, self._lock = self._lock, -1
         return lock
 
-    def close_unused(self, used: Mapping[str, SlotSockets]) -> None:
+    def close_unused(self, used: Mapping[Place, SlotSockets]) -> None:
         """Close the inherited sockets that no entry point uses any more, and an unused lock."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
         kept = {id(each) for slots in used.values() for held in slots for each in held}
-        for _, sockets in self.sockets.values():
+        for sockets in self.sockets.values():
             for each in sockets:
                 if id(each) not in kept:
                     each.close()
@@ -168,7 +168,7 @@ async def receive(descriptor: int) -> Inheritance:
     channel: Channel[ToSuccessor] = Channel(socket.socket(fileno=descriptor), ToSuccessor)
     predecessor: Predecessor | None = None
     lock = -1
-    sockets: dict[str, tuple[str, list[socket.socket]]] = {}
+    sockets: dict[Place, list[socket.socket]] = {}
     parts: list[Apply] = []
     try:
         async with asyncio.timeout(RECEIVE_SECONDS):
@@ -178,9 +178,7 @@ async def receive(descriptor: int) -> Inheritance:
                     predecessor, (lock,) = message, descriptors
                 elif isinstance(message, Inherit):
                     received = [socket.socket(fileno=each) for each in descriptors]
-                    sockets.setdefault(message.entry_point, (message.address, []))[1].extend(
-                        received
-                    )
+                    sockets.setdefault((message.entry_point, message.address), []).extend(received)
                 elif isinstance(message, Apply):
                     parts.append(message)
                 else:
@@ -225,7 +223,7 @@ class Successor:
     def start(
         cls,
         directory: StateDirectory,
-        sockets: Mapping[str, tuple[str, SlotSockets]],
+        sockets: Mapping[Place, SlotSockets],
         generation: Generation | None,
         command: Sequence[str] | None = None,
         ticket_secret: bytes = b"",
@@ -233,8 +231,8 @@ class Successor:
     ) -> Successor:
         """Start the program again and hand everything to it.
 
-        ``sockets``: entry point to its address as configured and its sockets. ``ticket_secret``:
-        that of the TLS session tickets. ``down``: the health checks that fail. Raises OSError.
+        ``sockets``: of each address. ``ticket_secret``: that of the TLS session tickets. ``down``:
+        the health checks that fail. Raises OSError.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -260,7 +258,7 @@ class Successor:
             ),
             [directory.lock],
         )
-        for name, (address, slots) in sockets.items():
+        for (name, address), slots in sockets.items():
             for held in slots:
                 channel.send(Inherit(name, address), [each.fileno() for each in held])
         for part in full(generation) if generation else ():

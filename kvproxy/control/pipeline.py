@@ -26,7 +26,7 @@ from kvproxy.model.problem import Problem
 from kvproxy.provider import Failure, Snapshot, Unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from kvproxy.control.generation import Generation
     from kvproxy.control.journal import Journal, LastGood
@@ -152,6 +152,34 @@ class Pipeline:
             provider.revision, provider.read_at = good.revision, good.read_at
             provider.entries.problems.replace("stale", (_STALE,), now)
         return self._outcome(self._merge(served, known_as=(known.number, known.digest)))
+
+    def use_settings(self, settings: StaticConfiguration) -> Outcome:
+        """Judge everything again: other entry points are there, or none of a name any more."""
+        self._settings = settings
+        self._validator = Validator(settings)
+        now = self._clock.time()
+        served = {}
+        with without_collection():
+            for name, provider in self._providers.items():
+                judged = provider.entries.judge_again(self._validator, now)
+                if provider.applied:
+                    served[name] = judged
+            return self._outcome(self._merge(served))
+
+    @property
+    def files(self) -> set[str]:
+        """The files that certificates of providers are in."""
+        return set().union(*(each.entries.files for each in self._providers.values()))
+
+    def files_changed(self, files: Collection[str]) -> Outcome:
+        """Read the certificates in these files again."""
+        now = self._clock.time()
+        served = {
+            name: provider.entries.read_again(files, now)
+            for name, provider in self._providers.items()
+            if provider.applied
+        }
+        return self._outcome(self._merge(served))
 
     def confirm(self, provider: str) -> Outcome:
         """Apply the held snapshot of a provider because an operator says so; nothing held: no

@@ -20,16 +20,17 @@ from kvproxy.control.comparison import compare_maps
 from kvproxy.control.outcome import Quarantined
 from kvproxy.control.problems import ProblemBook
 from kvproxy.model.decode import SECTIONS
+from kvproxy.model.dynamic import Configuration
 from kvproxy.model.problem import Problem, nearest_name
 from kvproxy.routing.sharded import ShardedMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from kvproxy.control.journal import GoodProvider
     from kvproxy.control.validation import Validator
     from kvproxy.model.digest import Section
-    from kvproxy.model.dynamic import Backend, Configuration, Frontend, TLSCertificate
+    from kvproxy.model.dynamic import Backend, Frontend, TLSCertificate
     from kvproxy.model.messages import BackendEntry, CertificateEntry, FrontendEntry
 
 Content = TypeVar("Content")
@@ -227,8 +228,66 @@ class ProviderEntries:
             if self._availability(name) != before:
                 affected |= self._users.get(name, set()) | self._page_users.get(name, set())
         frontends = self._judge_frontends(difference, affected, now)
-        certificates = self._judge_certificates(difference, now)
+        certificates = self._judge_certificates(
+            difference.changed_certificates, difference.certificates, now
+        )
+        certificates.update(self._drop_certificates(difference.gone_certificates, now))
         return Served(frontends, self._serve_backends(touched, affected), certificates)
+
+    def judge_again(self, validator: Validator, now: float) -> Served:
+        """Judge all that was said last by another ``validator``; see `apply`."""
+        self._validator = validator
+        for name, entry in list(self._candidates.items()):
+            redirect = entry.frontend.redirect
+            if redirect is not None and redirect.entry_point:
+                # Whether it is valid depends on what there is to redirect to.
+                del self._candidates[name]
+        difference = Difference(
+            configuration=Configuration(
+                frontends=dict(self._said_frontends),
+                backends=dict(self._said_backends),
+                tls=dict(self._said_certificates),
+            ),
+            frontends=self._said_frontends,
+            backends=self._said_backends,
+            certificates=self._said_certificates,
+            others=self.problems.of("snapshot"),
+            refused_frontends=self._undecoded_frontends,
+            refused_backends=self._undecoded_backends,
+            refused_certificates=self._undecoded_certificates,
+            changed_frontends=list(self._said_frontends),
+            changed_backends=list(self._said_backends),
+            changed_certificates=list(self._said_certificates),
+            gone_frontends=[],
+            gone_backends=[],
+            gone_certificates=[],
+        )
+        # The provider may not have spoken yet: what of the journal it will not say goes then.
+        unsaid = self._unsaid_certificates.copy()
+        served = self.apply(difference, now)
+        self._unsaid_certificates = unsaid
+        return served
+
+    @property
+    def files(self) -> set[str]:
+        """The files that the certificates name."""
+        return {
+            text.strip()
+            for said in self._said_certificates.values()
+            for text in (said.certificate.cert_file, said.certificate.key_file)
+            if text.strip() and "-----BEGIN" not in text
+        }
+
+    def read_again(self, files: Collection[str], now: float) -> Served:
+        """Judge the certificates in these files again; see `apply`."""
+        listing = self._said_certificates
+        names = [
+            name
+            for name, said in listing.items()
+            if said.certificate.cert_file.strip() in files
+            or said.certificate.key_file.strip() in files
+        ]
+        return Served({}, {}, self._judge_certificates(names, listing, now))
 
     def quarantined(self) -> Iterator[Quarantined]:
         """Iterate over the refused entries."""
@@ -259,15 +318,14 @@ class ProviderEntries:
         return "is refused" if ("backends", backend) in self._refused_since else "does not exist"
 
     def _judge_certificates(
-        self, difference: Difference, now: float
+        self, names: Iterable[str], said: Mapping[str, TLSCertificate], now: float
     ) -> dict[str, CertificateEntry | None]:
         served: dict[str, CertificateEntry | None] = {}
-        for name in difference.changed_certificates:
+        for name in names:
             entry = None
-            problems = difference.refused_certificates.get(name)
+            problems = self._undecoded_certificates.get(name)
             if problems is None:
-                content = difference.configuration.tls[name]
-                verdict = self._validator.certificate(self._provider, name, content, now)
+                verdict = self._validator.certificate(self._provider, name, said[name], now)
                 entry, problems = verdict.entry, verdict.problems
             self.problems.replace(("tls", name), problems, now)
             if entry is None:
@@ -277,7 +335,13 @@ class ProviderEntries:
             held = self.certificates.get(name)
             if held is None or held.digest != entry.digest:
                 self.certificates[name] = served[name] = entry
-        for name in difference.gone_certificates:
+        return served
+
+    def _drop_certificates(
+        self, names: Iterable[str], now: float
+    ) -> dict[str, CertificateEntry | None]:
+        served: dict[str, CertificateEntry | None] = {}
+        for name in names:
             self.problems.replace(("tls", name), (), now)
             self._refused_since.pop(("tls", name), None)
             if self.certificates.pop(name, None) is not None:

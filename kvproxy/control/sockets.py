@@ -1,6 +1,6 @@
-"""The listening sockets: one per worker slot and entry point, bound by the supervisor and kept.
+"""The listening sockets: one per worker slot and address, bound by the supervisor and kept.
 
-The slots of an entry point share its address by SO_REUSEPORT. The supervisor holds a descriptor of
+The slots share an address by SO_REUSEPORT. The supervisor holds a descriptor of
 each for its whole life, so what waits in a dead worker's queue is accepted by its successor.
 """
 
@@ -11,6 +11,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvproxy.model.listening import split_addresses
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,7 +22,10 @@ BACKLOG = 4096
 """Connections that may wait per socket (the kernel caps it at net.core.somaxconn)."""
 
 SlotSockets = list[list[socket.socket]]
-"""Slot to the sockets that its worker serves, of one entry point."""
+"""Slot to the sockets that its worker serves, of one address."""
+
+Place = tuple[str, str]
+"""Entry point and one of its addresses, as configured."""
 
 _LISTEN_STATE = "0A"
 
@@ -51,34 +56,57 @@ def parse_address(address: str) -> tuple[str, int]:
         raise ValueError(f"`{port_text}` is no port; expected 0 to 65535") from None
 
 
+def places_of(entry_points: Mapping[str, EntryPoint]) -> list[Place]:
+    """Return every address of every entry point."""
+    return [
+        (name, address)
+        for name, entry_point in entry_points.items()
+        for address in split_addresses(entry_point.address)
+    ]
+
+
 def bind_all(
     entry_points: Mapping[str, EntryPoint],
     slots: int,
-    inherited: Mapping[str, tuple[str, Sequence[socket.socket]]] | None = None,
+    inherited: Mapping[Place, Sequence[socket.socket]] | None = None,
     orphans: Iterable[int] = (),
-) -> dict[str, SlotSockets]:
+) -> dict[Place, SlotSockets]:
     """Return the listening sockets of every entry point.
 
-    ``inherited``: entry point to (address, sockets) of the supervisor that hands over; they are
-    used where the address is still the same, each by some slot, and slots beyond get new ones.
-    ``orphans``: worker processes that may listen there already. Raises `BindError`, with nothing
-    left bound.
+    ``inherited``: those of the supervisor that hands over; they are used where the address is still
+    the same, each by some slot, and slots beyond get new ones. ``orphans``: worker processes that
+    may listen there already. Raises `BindError`, with nothing left bound.
     """
-    bound: dict[str, SlotSockets] = {}
-    ignored = list(orphans)
+    bound: dict[Place, SlotSockets] = {}
     try:
-        for name, entry_point in entry_points.items():
-            address, given = (inherited or {}).get(name, ("", ()))
-            kept = list(given) if address == entry_point.address else []
-            bound[name] = [kept[slot::slots] for slot in range(slots)]
-            _fill(name, entry_point.address, bound[name], kept[0] if kept else None, ignored)
+        for place in places_of(entry_points):
+            bound[place] = bind(place, slots, (inherited or {}).get(place, ()), orphans)
     except BindError:
         close_all(bound)
         raise
     return bound
 
 
-def close_all(sockets: Mapping[str, SlotSockets]) -> None:
+def bind(
+    place: Place,
+    slots: int,
+    kept: Sequence[socket.socket] = (),
+    orphans: Iterable[int] = (),
+) -> SlotSockets:
+    """Return the listening sockets of one address, those that are ``kept`` among them.
+
+    See `bind_all`. Raises `BindError`, with nothing left bound.
+    """
+    bound = [list(kept[slot::slots]) for slot in range(slots)]
+    try:
+        _fill(place, bound, kept[0] if kept else None, list(orphans))
+    except BindError:
+        close_all({place: bound})
+        raise
+    return bound
+
+
+def close_all(sockets: Mapping[Place, SlotSockets]) -> None:
     """Close this process's descriptors; workers keep theirs."""
     for slots in sockets.values():
         for held in slots:
@@ -87,13 +115,13 @@ def close_all(sockets: Mapping[str, SlotSockets]) -> None:
 
 
 def _fill(
-    name: str,
-    address: str,
+    place: Place,
     slots: SlotSockets,
     pattern: socket.socket | None,
     ignored: Sequence[int],
 ) -> None:
     """Give every slot that has no socket one; ``pattern`` is a bound one to stand beside."""
+    name, address = place
     try:
         if pattern is None:
             family, target = _resolve(address)

@@ -8,14 +8,13 @@ Signals:
 - SIGTERM, SIGINT: go on for ``requestAcceptGraceTimeout``, finish requests for ``graceTimeOut``
 - SIGUSR2: hand over to a new process of the same command line (`kvproxy.control.handover`)
 - SIGUSR1: open log files again (the log is standard error: nothing to do)
-- SIGHUP: nothing, the configuration is live anyway
+- SIGHUP: read the static settings again and change the entry points (`kvproxy.control.reload`)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import logging
 import os
 import signal
@@ -43,9 +42,11 @@ from kvproxy.control import (
 from kvproxy.control.commands import Commands
 from kvproxy.control.control_plane import ControlPlane
 from kvproxy.control.control_socket import ControlServer
+from kvproxy.control.entry_points import EntryPoints
 from kvproxy.control.fleet import Fleet, slot_count
 from kvproxy.control.health import HealthChecks
 from kvproxy.control.health_client import HealthClient
+from kvproxy.control.reload import Reload
 from kvproxy.control.sources import configured
 from kvproxy.control.state_directory import StateDirectory, StateDirectoryError
 from kvproxy.control.static_watch import StaticWatch
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from kvproxy.control.announcer import Announcer
     from kvproxy.control.generation import Generation
     from kvproxy.control.handover import Inheritance
-    from kvproxy.control.sockets import SlotSockets
+    from kvproxy.control.reload import ReadAgain
     from kvproxy.control.worker_records import ProcessName, WorkerRecord
 
 ORPHAN_MARGIN_SECONDS = 5.0
@@ -69,23 +70,27 @@ PREDECESSOR_CHECK_SECONDS = 0.2
 _logger = logging.getLogger("kvproxy.control")
 
 
-def run(start: Start) -> int:
-    """Run kvproxy until it is told to stop; returns the exit code."""
+def run(start: Start, read_again: ReadAgain) -> int:
+    """Run kvproxy until it is told to stop; returns the exit code.
+
+    ``read_again`` reads the settings anew (`kvproxy.control.reload`).
+    """
     log.configure(start.settings.static.log_level)
     for problem in start.complaints:
         level = logging.ERROR if problem.fatal else logging.WARNING
         _logger.log(level, "settings %s", pairs(problem=problem))
     turns.ask_for_long_turns()
-    return uvloop.run(Supervisor(start).run())
+    return uvloop.run(Supervisor(start, read_again).run())
 
 
 class Supervisor:
     """One supervisor process. `run` is called once, inside the event loop."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, read_again: ReadAgain) -> None:
         """Nothing is opened before `run`."""
         settings = start.settings.static
         self._start = start
+        self._read_again = read_again
         self._directory_path = state_directory.resolve(settings.state_dir)
         # Plugins and workers get the directory as it was found, not as it was asked for.
         self._settings = msgspec.structs.replace(settings, state_dir=str(self._directory_path))
@@ -99,8 +104,8 @@ class Supervisor:
         self._is_successor = False
         self._directory: StateDirectory
         self._records: WorkerRecords
-        self._sockets: dict[str, SlotSockets]
-        self._addresses: dict[str, list[str]]
+        self._points: EntryPoints
+        self._reload: Reload
         self._fleet: Fleet
         self._health: HealthChecks
         self._health_client: HealthClient
@@ -152,31 +157,23 @@ class Supervisor:
         )
         self._records = WorkerRecords(self._directory.workers)
         orphans = self._records.orphans()
-        now = datetime.datetime.now(datetime.UTC)
-        tls, problems = certificates.resolve_all(
-            settings.entry_points, certificates.generate_default(now), now
-        )
-        for problem in problems:
-            _logger.error("certificate is not used %s", pairs(problem=problem))
-        self._sockets = sockets.bind_all(
+        self._points = EntryPoints(slot_count(settings.workers))
+        self._points.open(
             settings.entry_points,
-            slot_count(settings.workers),
             None if inheritance is None else inheritance.sockets,
             [record.worker.pid for record in orphans],
         )
-        self._addresses = {
-            name: sorted({_address_text(each) for held in slots for each in held})
-            for name, slots in self._sockets.items()
-        }
-        for name, addresses in self._addresses.items():
+        for problem in self._points.problems:
+            _logger.error("certificate is not used %s", pairs(problem=problem))
+        for name, addresses in self._points.addresses.items():
             _logger.info("listening %s", pairs(entryPoint=name, address=",".join(addresses)))
         host_name = socket.gethostname()
         self._fleet = Fleet(
             settings,
-            self._sockets,
+            self._points.sockets,
             self._records,
             host_name,
-            tls=tls,
+            tls=self._points.tls,
             ticket_secret=b"" if inheritance is None else inheritance.ticket_secret,
         )
         trust = server_context(settings.root_cas, verify=not settings.insecure_skip_verify)
@@ -187,8 +184,17 @@ class Supervisor:
             self._fleet.tell_health,
             () if inheritance is None else inheritance.down,
         )
-        static = StaticWatch(self._start, self._on_missed_settings)
+        static = StaticWatch(self._start, self._on_missed_settings, self._on_reload)
         self._plane = ControlPlane(settings, openers, path, self._serve, self._fleet.notify, static)
+        self._reload = Reload(
+            self._start,
+            settings,
+            self._read_again,
+            self._points,
+            self._fleet,
+            self._plane,
+            static,
+        )
         node = settings.node_name or f"{host_name}-{self._directory.node_word()}"
         self._announcers = (
             announcer.announcers(openers, self._plane, self._fleet, node)
@@ -198,7 +204,8 @@ class Supervisor:
         commands = Commands(
             self._fleet,
             self._plane,
-            self._addresses,
+            self._points,
+            self._reload,
             self._started_at,
             lambda: self._state,
             self._health.states,
@@ -230,7 +237,7 @@ class Supervisor:
         if inheritance.generation is not None:
             self._serve(inheritance.generation)
             await self._fleet.wait_live()
-        inheritance.close_unused(self._sockets)
+        inheritance.close_unused(self._points.sockets)
         return await inheritance.take_over()
 
     async def _start_serving(
@@ -246,6 +253,7 @@ class Supervisor:
         if self._hand_over_wanted:
             self._on_hand_over()
         self._in_background(self._keep_manager_informed())
+        self._in_background(self._reload.watch_files())
         if inheritance is not None:
             self._in_background(self._follow(inheritance.predecessor))
         elif orphans:
@@ -267,6 +275,14 @@ class Supervisor:
         """
         if not self._is_successor:
             self._on_hand_over()
+
+    def _on_reload(self) -> None:
+        """Read the settings again, unless this supervisor only begins or ends."""
+        if self._state == "running":
+            self._in_background(self._run_reload())
+
+    async def _run_reload(self) -> None:
+        await self._reload.reload()
 
     async def _keep_manager_informed(self) -> None:
         """Tell the service manager that requests are served, and go on telling its watchdog."""
@@ -338,11 +354,7 @@ class Supervisor:
         loop.add_signal_handler(
             signal.SIGUSR1, _logger.info, "nothing to open again: the log is standard error"
         )
-        loop.add_signal_handler(
-            signal.SIGHUP,
-            _logger.info,
-            "nothing to reload: providers are watched; static settings need SIGUSR2 (hand-over)",
-        )
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
 
     def _on_stop(self, name: str) -> None:
         if self._stop_wanted.is_set():
@@ -370,7 +382,7 @@ class Supervisor:
         # After a turn of the loop the workers have been told. From now on only their own
         # descriptors keep the addresses open, so that these close when workers stop accepting.
         await asyncio.sleep(0)
-        sockets.close_all(self._sockets)
+        sockets.close_all(self._points.sockets)
         if not self._handed_over:
             await self._leave_stores()
         await stopping
@@ -407,13 +419,9 @@ class Supervisor:
         self._plane.freeze()
         successor: handover.Successor | None = None
         try:
-            given = {
-                name: (self._settings.entry_points[name].address, slots)
-                for name, slots in self._sockets.items()
-            }
             successor = handover.Successor.start(
                 self._directory,
-                given,
+                self._points.sockets,
                 self._fleet.generation,
                 ticket_secret=self._fleet.ticket_secret,
                 down=self._health.down(),
@@ -442,8 +450,3 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _address_text(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from kvproxy.channel import Channel, ChannelClosed
 from kvproxy.model.messages import (
     Applied,
+    EntryPointsServed,
     FromWorker,
     HealthChange,
     Listen,
@@ -28,9 +29,11 @@ from kvproxy.model.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from kvproxy.control.generation import Generation
+    from kvproxy.control.sockets import Place
+    from kvproxy.model.messages import EntryPoints
 
     Encode = Callable[[Generation | None, Generation], Sequence[bytes]]
 
@@ -65,6 +68,10 @@ class WorkerEvents(Protocol):
         """The worker serves a generation."""
         ...
 
+    def changed_entry_points(self, worker: WorkerProcess, message: EntryPointsServed) -> None:
+        """The worker has other entry points."""
+        ...
+
     def refused(self, worker: WorkerProcess, reason: str) -> None:
         """The worker could not apply what it was sent; the whole generation follows."""
         ...
@@ -84,6 +91,7 @@ class WorkerProcess:
         channel: Channel[FromWorker],
         encode: Encode,
         events: WorkerEvents,
+        entry_points: int = 0,
     ) -> None:
         """Use `start`."""
         self.slot = slot
@@ -94,6 +102,8 @@ class WorkerProcess:
         self.acknowledged: int = -1
         self.statistics = Statistics(0, 0, [0] * 6)
         self.lent: set[int] = set()
+        self.entry_points = entry_points
+        self._served: set[tuple[Place, int]] = set()
         self._process = process
         self._channel = channel
         self._encode = encode
@@ -118,9 +128,11 @@ class WorkerProcess:
         encode: Encode,
         events: WorkerEvents,
         descriptors: Sequence[int] = (),
+        entry_points: int = 0,
     ) -> WorkerProcess:
         """Start ``command --channel FD --slot N`` and send it ``start`` with ``descriptors``.
 
+        ``entry_points``: the number of the change that ``start`` holds.
         Raises OSError when the process cannot be started. The process outlives this one.
         """
         ours, theirs = socket.socketpair()
@@ -135,22 +147,29 @@ class WorkerProcess:
                 ours.close()
                 raise
         channel: Channel[FromWorker] = Channel(ours, FromWorker)
-        worker = cls(start.slot, process, channel, encode, events)
+        worker = cls(start.slot, process, channel, encode, events, entry_points)
         channel.send(start, descriptors)
         return worker
 
-    def listen(self, entry_point: str, sockets: Sequence[socket.socket], slot: int) -> None:
-        """Let the worker serve these sockets of a slot, its own or another one."""
-        if sockets:
-            message = Listen(entry_point, len(sockets), slot)
+    def listen(self, place: Place, sockets: Sequence[socket.socket], slot: int) -> None:
+        """Let the worker serve these sockets of a slot, its own or another one, unless it does."""
+        if sockets and (place, slot) not in self._served:
+            self._served.add((place, slot))
+            message = Listen(*place, len(sockets), slot)
             self._channel.send(message, [each.fileno() for each in sockets])
         if slot != self.slot:
             self.lent.add(slot)
+
+    def change_entry_points(self, message: EntryPoints, closed: Collection[Place]) -> None:
+        """Let the worker have other entry points; it leaves the ``closed`` addresses."""
+        self._served = {each for each in self._served if each[0] not in closed}
+        self._channel.send(message)
 
     def release(self, slot: int) -> None:
         """Let the worker leave the sockets of another slot to that slot's worker."""
         if slot in self.lent:
             self.lent.discard(slot)
+            self._served = {each for each in self._served if each[1] != slot}
             self._channel.send(Release(slot))
 
     def tell_health(self, change: HealthChange) -> None:
@@ -257,6 +276,9 @@ class WorkerProcess:
             self.statistics = message
         elif isinstance(message, Applied):
             self._on_applied(message)
+        elif isinstance(message, EntryPointsServed):
+            self.entry_points = message.number
+            self._events.changed_entry_points(self, message)
         elif isinstance(message, Refused):
             if any(each.number == message.generation for each in self._outstanding):
                 self._refusals += 1

@@ -27,6 +27,7 @@ from kvproxy.middleware.redirect import (
 )
 from kvproxy.middleware.security_headers import SecurityChecks, SecurityResponseHeaders
 from kvproxy.middleware.white_list import IpWhiteList
+from kvproxy.model.listening import split_addresses
 from kvproxy.model.problem import nearest_name
 
 if TYPE_CHECKING:
@@ -185,7 +186,9 @@ class Builder:
                 nearest_name(name, known),
             )
         with _naming("redirect.entryPoint"):
-            return entry_point_target(point.address, secure=point.tls is not None)
+            return entry_point_target(
+                split_addresses(point.address)[0], secure=point.tls is not None
+            )
 
     def _headers(self, options: Headers | None) -> Made:
         if options is None:

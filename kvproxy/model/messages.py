@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from kvproxy.model.dynamic import Backend, Frontend
-from kvproxy.model.static import StaticConfiguration
+from kvproxy.model.static import EntryPoint, StaticConfiguration
 from kvproxy.model.tls import ServedCertificate, ServedTLS
 
 EntryKey = tuple[str, str]
@@ -61,6 +61,21 @@ class Start(Struct, frozen=True, tag=True):
     slots: int = 1
 
 
+class EntryPoints(Struct, frozen=True, tag=True):
+    """These are the entry points from now on; what is not among them any more is drained.
+
+    ``number`` grows with each change; ``changed``: names that came, went or are otherwise than
+    before. Sockets of addresses that an entry point has left are closed
+    by the worker; those of new ones come with `Listen`. ``tls`` as in `Start`.
+    """
+
+    number: int
+    entry_points: dict[str, EntryPoint]
+    default_entry_points: tuple[str, ...]
+    changed: list[str]
+    tls: dict[str, ServedTLS] = field(default_factory=dict)
+
+
 class TicketSecret(Struct, frozen=True, tag=True):
     """Encrypt TLS session tickets with keys made from this ``secret``, as every worker does."""
 
@@ -70,10 +85,12 @@ class TicketSecret(Struct, frozen=True, tag=True):
 class Listen(Struct, frozen=True, tag=True):
     """Serve this entry point on the ``sockets`` file descriptors that accompany the message.
 
-    They belong to ``slot``: the worker's own, or one whose worker is not there.
+    They are bound to ``address`` (as configured) and belong to ``slot``: the worker's own, or one
+    whose worker is not there.
     """
 
     entry_point: str
+    address: str
     sockets: int
     slot: int
 
@@ -136,6 +153,13 @@ class Applied(Struct, frozen=True, tag=True):
     problems: list[str] = field(default_factory=list)
 
 
+class EntryPointsServed(Struct, frozen=True, tag=True):
+    """Acknowledgement of `EntryPoints`; ``problems``: what could not be put into effect."""
+
+    number: int
+    problems: list[str] = field(default_factory=list)
+
+
 class Refused(Struct, frozen=True, tag=True):
     """The delta could not be applied, the old generation goes on: a whole one must be sent."""
 
@@ -161,5 +185,5 @@ class Statistics(Struct, frozen=True, tag=True):
     backends: list[BackendCounters] = field(default_factory=list)
 
 
-ToWorker = Start | TicketSecret | Listen | Release | Apply | HealthChange | Stop
-FromWorker = Ready | Applied | Refused | Statistics
+ToWorker = Start | EntryPoints | TicketSecret | Listen | Release | Apply | HealthChange | Stop
+FromWorker = Ready | Applied | EntryPointsServed | Refused | Statistics

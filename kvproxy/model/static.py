@@ -104,7 +104,9 @@ class EntryPointTLS(Section, frozen=True, rename="camel", kw_only=True):
 class EntryPoint(Section, frozen=True, rename="camel", kw_only=True):
     """A listening address and its options."""
 
-    address: Annotated[str, about("`host:port` or `:port`")]
+    address: Annotated[
+        str, about("`host:port` or `:port`; several with commas between them (kvproxy only)")
+    ]
     compress: Annotated[bool, about("compress answers with gzip")] = False
     white_list_source_range: Annotated[
         tuple[str, ...], about("deprecated: `whiteList.sourceRange`")

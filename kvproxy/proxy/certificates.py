@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kvproxy.proxy.tls import rank_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 
     from kvproxy.model.messages import Apply, CertificateEntry, EntryKey
     from kvproxy.model.tls import ServedCertificate
@@ -43,11 +43,21 @@ class CertificateStep:
             if old is not None and new is not None and old.digest == new.digest:
                 del self._new[key]
                 continue
-            for names in self._lists_of(old):
+            for names in self._lists_of(() if old is None else old.certificate.entry_points):
                 names.remove(rank_of(key))
             if new is not None:
-                for names in self._lists_of(new):
+                for names in self._lists_of(new.certificate.entry_points):
                     names.put(rank_of(key), new.certificate, new.certificate.names)
+            await give_way()
+
+    async def list_again(
+        self, entry_points: Collection[str], give_way: Callable[[], Awaitable[None]]
+    ) -> None:
+        """List the certificates that are offered on these entry points, which may be new."""
+        for key, entry in self._held.items():
+            offered = set(entry.certificate.entry_points).intersection(entry_points)
+            for names in self._lists_of(offered):
+                names.put(rank_of(key), entry.certificate, entry.certificate.names)
             await give_way()
 
     def swap(self, added: list[bytes], removed: list[bytes]) -> None:
@@ -61,9 +71,9 @@ class CertificateStep:
             if tls is not None:
                 tls.install(names, [entry.certificate for entry in gone])
 
-    def _lists_of(self, entry: CertificateEntry | None) -> Iterator[ServerNames[ServedCertificate]]:
-        """Yield the lists, which may be changed, of the entry points that offer a certificate."""
-        for point in () if entry is None else entry.certificate.entry_points:
+    def _lists_of(self, entry_points: Iterable[str]) -> Iterator[ServerNames[ServedCertificate]]:
+        """Yield the lists, which may be changed, of those of the entry points that have TLS."""
+        for point in entry_points:
             listener = self._listeners.get(point)
             if listener is not None and listener.tls is not None:
                 if point not in self._names:

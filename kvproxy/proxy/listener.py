@@ -7,9 +7,11 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Container, Coroutine, Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from msgspec.structs import replace
 
 from kvproxy.http.hpack import MAX_DECODED_BYTES
 from kvproxy.http.http2 import Limits
@@ -85,6 +87,14 @@ class Connection(Protocol):
         ...
 
 
+def _without_certificates(entry_point: EntryPoint) -> EntryPoint:
+    """Return the settings without what can change under a connection."""
+    tls = entry_point.tls
+    if tls is not None:
+        tls = replace(tls, certificates=(), default_certificate=None)
+    return replace(entry_point, address="", tls=tls)
+
+
 def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
     """Accept the connections that are there already."""
     while True:
@@ -94,6 +104,15 @@ def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
             return
         connection.setblocking(False)
         yield connection
+
+
+class _Listening(NamedTuple):
+    """A socket that connections are accepted on."""
+
+    slot: int
+    address: str
+    socket: socket.socket
+    server: asyncio.Server
 
 
 class Listener:
@@ -122,9 +141,6 @@ class Listener:
         self.name = name
         self.clock = clock
         self.server_name = server_name
-        self.trust = Trust(entry_point.forwarded_headers)
-        announcing = entry_point.proxy_protocol
-        self._announcers = None if announcing is None else Trust(announcing)
         self.allow_unsafe_paths = settings.allow_unsafe_paths
         self.maximum_head_bytes = settings.max_header_bytes
         self.maximum_headers = settings.max_headers
@@ -136,9 +152,14 @@ class Listener:
         self.read_is_total = timeouts.read_timeout > 0
         self.head_seconds = timeouts.read_timeout or HEAD_SECONDS
         self.handshake_seconds = min(self.head_seconds, HANDSHAKE_SECONDS)
+        self.trust = Trust(entry_point.forwarded_headers)
+        announcing = entry_point.proxy_protocol
+        self._announcers = None if announcing is None else Trust(announcing)
         self.tls = (
             None if tls is None else EntryPointTLS(name, tls, tuple(PROTOCOLS), ticket_secret)
         )
+        self._entry_point = entry_point
+        self._successor: Listener | None = None
         self.read_seconds = timeouts.read_timeout or STALL_SECONDS
         self.write_is_total = timeouts.write_timeout > 0
         self.write_seconds = timeouts.write_timeout or ANSWER_SECONDS
@@ -154,10 +175,33 @@ class Listener:
         self.stages: Stages = NO_STAGES
         self.connections: set[Connection] = set()
         self.statuses = [0] * 6
-        self._servers: list[tuple[int, socket.socket, asyncio.Server]] = []
+        self._servers: list[_Listening] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: dict[tuple[str, int, str], int] = {}
         self._handshakes_failed: dict[str, int] = {}
+
+    def differs(self, entry_point: EntryPoint) -> bool:
+        """Tell whether anything but addresses and certificates is otherwise in ``entry_point``."""
+        return _without_certificates(self._entry_point) != _without_certificates(entry_point)
+
+    def configure(self, entry_point: EntryPoint, tls: ServedTLS | None) -> None:
+        """Take other addresses and certificates; raises ssl.SSLError, and then changes nothing."""
+        if self.tls is not None and tls is not None:
+            self.tls.configure(tls)
+        self._entry_point = entry_point
+
+    def leave_to(self, successor: Listener) -> None:
+        """Let another listener, of other settings, have the sockets and every new connection.
+
+        The connections of this one end after their next request, which is judged as the successor
+        judges.
+        """
+        successor._servers += self._servers
+        self._servers = []
+        self._successor = successor
+        self.index, self.direct = successor.index, successor.direct
+        self.floating_priority, self.stages = successor.floating_priority, successor.stages
+        self.kept_flags = ALL_FLAGS & ~KEEP_ALIVE
 
     def install(self, index: RouteIndex[Chain], changed: Iterable[bytes]) -> None:
         """Make ``index`` the present one; ``changed`` are the literal hosts whose routes differ."""
@@ -175,17 +219,22 @@ class Listener:
             else:
                 self.direct.pop(host, None)
 
-    async def serve(self, listening: socket.socket, slot: int) -> None:
-        """Accept connections on a bound socket that belongs to a worker slot."""
+    async def serve(self, listening: socket.socket, slot: int, address: str = "") -> None:
+        """Accept connections on a bound socket that belongs to a worker slot.
+
+        ``address`` as configured: by it the socket is found in `leave`.
+        """
         listening.setblocking(False)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CLIENT_KEEP_ALIVE_SECONDS)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(self._accept, sock=listening, backlog=BACKLOG)
-        self._servers.append((slot, listening, server))
+        self._servers.append(_Listening(slot, address, listening, server))
 
     def _accept(self) -> asyncio.Protocol:
         """Return what takes a new connection."""
+        if self._successor is not None:
+            return self._successor._accept()
         if self._announcers is None:
             return self._begin()
         return AnnouncedConnection(self, self._announcers, self._begin)
@@ -200,9 +249,16 @@ class Listener:
 
     def release(self, slot: int) -> None:
         """Leave the sockets of a slot, and what waits in their queues, to the slot's own worker."""
-        for entry in [entry for entry in self._servers if entry[0] == slot]:
-            self._servers.remove(entry)
-            entry[2].close()
+        for each in [each for each in self._servers if each.slot == slot]:
+            self._servers.remove(each)
+            each.server.close()
+
+    async def leave(self, addresses: Container[str]) -> None:
+        """Stop accepting on the sockets of all but these addresses; see `stop_accepting`."""
+        left = [each for each in self._servers if each.address not in addresses]
+        if left:
+            self._servers = [each for each in self._servers if each not in left]
+            await self._close(left)
 
     async def stop_accepting(self) -> None:
         """Close the listening sockets of this worker; the supervisor's copies stay open.
@@ -210,11 +266,14 @@ class Listener:
         What waits in their queues is accepted first: when nobody else holds the sockets, the kernel
         would reset these connections.
         """
-        loop = asyncio.get_running_loop()
         servers, self._servers = self._servers, []
-        queues = [listening.dup() for _, listening, _ in servers]
-        for _, _, server in servers:
-            server.close()
+        await self._close(servers)
+
+    async def _close(self, servers: list[_Listening]) -> None:
+        loop = asyncio.get_running_loop()
+        queues = [each.socket.dup() for each in servers]
+        for each in servers:
+            each.server.close()
         # The loop closes its own descriptors at the end of this turn. Nothing may run between the
         # last accept and the close of ours: who comes in between is reset.
         await asyncio.sleep(0)

@@ -21,6 +21,7 @@ from kvproxy.balance.stickiness import stickiness_of
 from kvproxy.middleware.error_pages import pages_of
 from kvproxy.model.digest import add_digests, digest_text
 from kvproxy.model.health import check_key
+from kvproxy.model.messages import Apply
 from kvproxy.proxy.backend_options import breaker_stages, limits
 from kvproxy.proxy.balancer import Affinity, Balancer, Member
 from kvproxy.proxy.buffered import buffer_settings
@@ -39,13 +40,12 @@ from kvproxy.rules.modifiers import NO_MODIFIERS
 from kvproxy.rules.parser import FrontendRule, parse_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from kvproxy.balance.shared_memory import SharedMemory
     from kvproxy.middleware.error_pages import Page
     from kvproxy.model.dynamic import Frontend
     from kvproxy.model.messages import (
-        Apply,
         BackendEntry,
         CertificateEntry,
         EntryKey,
@@ -136,8 +136,27 @@ class Plan:
         self._digest_sum = 0
         self._presenting = PresentingServers(transport)
         self._workshop = Workshop(settings, transport, clock)
-        for listener in listeners.values():
+        self._make_stages()
+
+    def _make_stages(self) -> None:
+        for listener in self._listeners.values():
             listener.stages = Stages(self._workshop.entry_point(listener.name))
+
+    async def change_entry_points(
+        self, settings: StaticConfiguration, names: Collection[str]
+    ) -> list[str]:
+        """Serve the present generation with other entry points; returns what could not be compiled.
+
+        ``names``: those that came, went or are otherwise than before; the listeners are brought up
+        to date by the caller. Costs what the frontends cost that have to do with them.
+        """
+        self._settings = settings
+        self._workshop.use(settings.entry_points)
+        self._make_stages()
+        step = _Step(self, [Apply(self.generation, self.generation, self.digest)])
+        await step.compile_for(names)
+        step.swap()
+        return step.problems
 
     @property
     def servers(self) -> Iterable[Server]:
@@ -433,6 +452,21 @@ class _Step:
         if perf_counter() > self._slice_ends:
             await asyncio.sleep(0)
             self._slice_ends = perf_counter() + SLICE_SECONDS
+
+    async def compile_for(self, entry_points: Collection[str]) -> None:
+        """Compile the frontends that stand on these entry points or redirect to them."""
+        wanted = frozenset(entry_points)
+        touched = {}
+        for key, held in self.plan.frontends.items():
+            frontend = held.entry.frontend
+            names = frontend.entry_points or self.plan._settings.default_entry_points
+            redirect = frontend.redirect
+            if not wanted.isdisjoint(names) or (
+                redirect is not None and redirect.entry_point in wanted
+            ):
+                touched[key] = held.entry
+        await self._compile_frontends(touched)
+        await self._certificates.list_again(wanted, self._give_way)
 
     def swap(self) -> None:
         """Make the compiled step the present plan, in one turn of the loop."""

@@ -6,22 +6,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import resource
 import signal
 import socket
+import ssl
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec.structs import replace
 from setproctitle import setproctitle
 
 from kvproxy import log, turns
 from kvproxy.balance.shared_memory import SharedMemory
 from kvproxy.channel import Channel, ChannelClosed
+from kvproxy.model.listening import split_addresses
 from kvproxy.model.messages import (
     Applied,
     Apply,
     BackendCounters,
+    EntryPoints,
+    EntryPointsServed,
     HealthChange,
     Listen,
     Ready,
@@ -40,9 +46,10 @@ from kvproxy.proxy.plan import Plan, UnknownBaseError
 from kvproxy.proxy.transport import TransportSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 
-    from kvproxy.model.static import StaticConfiguration
+    from kvproxy.model.static import EntryPoint, StaticConfiguration
+    from kvproxy.model.tls import ServedTLS
 
 Item = TypeVar("Item")
 
@@ -75,18 +82,15 @@ class Worker:
         self._channel = channel
         self._settings = settings
         self._clock = Clock()
+        self._server_name = start.host_name.encode()
+        self._ticket_secret = start.ticket_secret
         self._listeners = {
-            name: Listener(
-                name,
-                entry_point,
-                settings,
-                clock=self._clock,
-                server_name=start.host_name.encode(),
-                tls=start.tls.get(name),
-                ticket_secret=start.ticket_secret,
-            )
+            name: self._listener(name, entry_point, start.tls.get(name))
             for name, entry_point in settings.entry_points.items()
         }
+        self._retired: set[Listener] = set()
+        self._past_statuses = [0] * 6
+        self._tasks: set[asyncio.Task[None]] = set()
         self._plan = Plan(
             settings, TransportSettings(settings), self._listeners, memory, self._clock
         )
@@ -96,8 +100,21 @@ class Worker:
         self._stopped = asyncio.Event()
         self._failure: BaseException | None = None
         self._sweep_seconds = sweep_seconds(settings)
-        if settings.ping is not None and settings.ping.entry_point in self._listeners:
-            self._listeners[settings.ping.entry_point].internal[b"/ping"] = self._ping
+
+    def _listener(self, name: str, entry_point: EntryPoint, tls: ServedTLS | None) -> Listener:
+        listener = Listener(
+            name,
+            entry_point,
+            self._settings,
+            clock=self._clock,
+            server_name=self._server_name,
+            tls=tls,
+            ticket_secret=self._ticket_secret,
+        )
+        ping = self._settings.ping
+        if ping is not None and ping.entry_point == name:
+            listener.internal[b"/ping"] = self._ping
+        return listener
 
     async def run(self) -> None:
         """Serve until told to stop.
@@ -140,6 +157,8 @@ class Worker:
                     await self._apply(message)
                 elif isinstance(message, Listen):
                     await self._listen(message, descriptors)
+                elif isinstance(message, EntryPoints):
+                    await self._change_entry_points(message)
                 elif isinstance(message, HealthChange):
                     self._plan.health.update(message)
                 elif isinstance(message, Release):
@@ -156,6 +175,7 @@ class Worker:
                 )
 
     def _use_tickets(self, secret: bytes) -> None:
+        self._ticket_secret = secret
         for listener in self._listeners.values():
             if listener.tls is not None:
                 listener.tls.set_ticket_secret(secret)
@@ -163,7 +183,72 @@ class Worker:
     async def _listen(self, message: Listen, descriptors: list[int]) -> None:
         listener = self._listeners[message.entry_point]
         for descriptor in descriptors:
-            await listener.serve(socket.socket(fileno=descriptor), message.slot)
+            bound = socket.socket(fileno=descriptor)
+            await listener.serve(bound, message.slot, message.address)
+
+    async def _change_entry_points(self, message: EntryPoints) -> None:
+        """Bring the listeners up to date, then the routes; whatever fails, the others go on."""
+        self._settings = replace(
+            self._settings,
+            entry_points=message.entry_points,
+            default_entry_points=message.default_entry_points,
+        )
+        problems: list[str] = []
+        replaced: dict[str, Listener] = {}
+        for name in message.changed:
+            entry_point = message.entry_points.get(name)
+            try:
+                if entry_point is None:
+                    await self._end_listener(self._listeners.pop(name))
+                elif old := await self._change_listener(name, entry_point, message.tls.get(name)):
+                    replaced[name] = old
+            except (ssl.SSLError, ValueError) as error:
+                problems.append(f"entry point {name}: {error}")
+        try:
+            problems += await self._plan.change_entry_points(self._settings, message.changed)
+        except Exception as error:
+            logger.exception("entry points could not be changed slot=%d", self._slot)
+            problems.append(f"{type(error).__name__}: {error}")
+            self._listeners.update(replaced)
+        else:
+            # Not before: their successors had no routes.
+            for name, old in replaced.items():
+                old.leave_to(self._listeners[name])
+                self._in_background(self._drain_retired(old, math.inf))
+        self._channel.send(EntryPointsServed(message.number, problems))
+
+    async def _change_listener(
+        self, name: str, entry_point: EntryPoint, tls: ServedTLS | None
+    ) -> Listener | None:
+        """Make or change a listener; returns the one that the new one is to follow, if any."""
+        listener = self._listeners.get(name)
+        if listener is None:
+            self._listeners[name] = self._listener(name, entry_point, tls)
+            return None
+        if not listener.differs(entry_point):
+            await listener.leave(split_addresses(entry_point.address))
+            listener.configure(entry_point, tls)
+            return None
+        self._listeners[name] = self._listener(name, entry_point, tls)
+        await listener.leave(split_addresses(entry_point.address))
+        return listener
+
+    async def _end_listener(self, listener: Listener) -> None:
+        """Accept nothing more on an entry point that is gone, and finish its requests."""
+        await listener.stop_accepting()
+        grace = self._settings.life_cycle.grace_time_out
+        self._in_background(self._drain_retired(listener, grace))
+
+    async def _drain_retired(self, listener: Listener, grace_seconds: float) -> None:
+        self._retired.add(listener)
+        await self._drain([listener], grace_seconds)
+        self._retired.discard(listener)
+        self._past_statuses = _added(self._past_statuses, listener.statuses)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _apply(self, part: Apply) -> None:
         self._parts.append(part)
@@ -201,7 +286,7 @@ class Worker:
         while True:
             self._clock.refresh()
             now = self._clock.now
-            for listener in self._listeners.values():
+            for listener in self._all_listeners():
                 listener.sweep(now)
             if now > pools_at:
                 pools_at = now + LONGEST_SWEEP_SECONDS
@@ -218,9 +303,9 @@ class Worker:
             self._channel.send(await self._statistics())
 
     async def _statistics(self) -> Statistics:
-        statuses = [0] * 6
-        for listener in self._listeners.values():
-            statuses = [held + more for held, more in zip(statuses, listener.statuses, strict=True)]
+        statuses = self._past_statuses
+        for listener in self._all_listeners():
+            statuses = _added(statuses, listener.statuses)
         backends = []
         async for portion in in_portions(self._plan.backends.values()):
             for backend in portion:
@@ -228,12 +313,12 @@ class Worker:
                 if not any(counters):
                     continue
                 counted = [int(cell) for cell in (*counters[:5], sum(counters[5:SECONDS_CELL]))]
-                statuses = [held + more for held, more in zip(statuses, counted, strict=True)]
+                statuses = _added(statuses, counted)
                 entry = backend.entry
                 backends.append(
                     BackendCounters(entry.provider, entry.name, counted, counters[SECONDS_CELL])
                 )
-        connections = sum(len(listener.connections) for listener in self._listeners.values())
+        connections = sum(len(listener.connections) for listener in self._all_listeners())
         return Statistics(connections, sum(statuses), statuses, backends)
 
     def _ping(self) -> tuple[int, bytes]:
@@ -254,18 +339,26 @@ class Worker:
         await asyncio.sleep(message.accept_seconds)
         for listener in self._listeners.values():
             await listener.stop_accepting()
-        until = monotonic() + message.grace_seconds
-        while monotonic() < until:
-            for listener in self._listeners.values():
-                listener.drain()
-            if not any(listener.connections for listener in self._listeners.values()):
-                break
-            await asyncio.sleep(DRAIN_SECONDS)
-        for listener in self._listeners.values():
-            for connection in list(listener.connections):
-                connection.transport.abort()
+        await self._drain(self._all_listeners(), message.grace_seconds)
         self._channel.send(await self._statistics())
         self._stopped.set()
+
+    async def _drain(self, listeners: Collection[Listener], seconds: float) -> None:
+        """Let requests end, and cut what is left after ``seconds``."""
+        until = monotonic() + seconds
+        while monotonic() < until:
+            for listener in listeners:
+                listener.drain()
+            if not any(listener.connections for listener in listeners):
+                return
+            await asyncio.sleep(DRAIN_SECONDS)
+        for listener in listeners:
+            for connection in list(listener.connections):
+                connection.transport.abort()
+
+    def _all_listeners(self) -> list[Listener]:
+        """Return the listeners, and those of entry points that are gone and still being drained."""
+        return [*self._listeners.values(), *self._retired]
 
     def _name_process(self) -> None:
         setproctitle(f"kvproxy: worker {self._slot} (generation {self._plan.generation})")
@@ -278,6 +371,10 @@ async def in_portions(items: Iterable[Item]) -> AsyncIterator[list[Item]]:
         if start:
             await asyncio.sleep(0)
         yield held[start : start + PORTION]
+
+
+def _added(one: list[int], other: list[int]) -> list[int]:
+    return [held + more for held, more in zip(one, other, strict=True)]
 
 
 def _entries(part: Apply) -> int:

@@ -14,12 +14,12 @@ from kvproxy.proxy.server import Server
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from kvproxy.middleware.contract import Outcome, Request
     from kvproxy.model.dynamic import Frontend
+    from kvproxy.model.static import EntryPoint, StaticConfiguration
     from kvproxy.model.static import HostResolver as HostResolverOptions
-    from kvproxy.model.static import StaticConfiguration
     from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.transport import TransportSettings
 
@@ -42,12 +42,17 @@ class Workshop:
         self, settings: StaticConfiguration, transport: TransportSettings, clock: Clock
     ) -> None:
         """``transport``: of all connections to servers."""
-        self._entry_points = settings.entry_points
+        self._entry_points: Mapping[str, EntryPoint] = settings.entry_points
         self._resolver = _resolver(settings.host_resolver)
         self._transport = transport
         self._clock = clock
         self._builders: dict[str, Builder] = {}
         self._asked: WeakSet[ServerFetch] = WeakSet()
+
+    def use(self, entry_points: Mapping[str, EntryPoint]) -> None:
+        """Make middlewares for other entry points from now on."""
+        self._entry_points = entry_points
+        self._builders.clear()
 
     @property
     def servers(self) -> Iterator[Server]:

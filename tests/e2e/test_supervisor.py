@@ -414,12 +414,16 @@ def test_a_signal_to_the_whole_group_is_the_supervisors_to_obey(backend: Backend
         program.clean_up()
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
-def test_other_signals_change_nothing(program: Program, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGHUP, "the settings are read again"), (signal.SIGUSR1, "nothing to")],
+    ids=["SIGHUP", "SIGUSR1"],
+)
+def test_other_signals_change_nothing(program: Program, number: signal.Signals, said: str) -> None:
     before = (program.supervisor(), program.workers())
     for pid in (before[0], *before[1]):
         os.kill(pid, number)
-    wait_until(lambda: "nothing to" in program.process.log(), "the line in the log")
+    wait_until(lambda: said in program.process.log(), "the line in the log")
     assert (program.supervisor(), program.workers()) == before
     assert program.get() == 200
 

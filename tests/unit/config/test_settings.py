@@ -405,8 +405,8 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
             "expected `host:port` or `:port`",
             "fatal kvproxy.toml:6: entryPoints.c.address: `:70000` is no address; "
             "expected `host:port` or `:port`",
-            "fatal --entryPoints: entryPoints.e.address: is also the address of `d`; "
-            "expected another one",
+            "fatal --entryPoints: entryPoints.e.address: `:1` is also an address of `d`; "
+            "expected another",
         ],
     ),
     (

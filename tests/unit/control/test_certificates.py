@@ -15,11 +15,11 @@ from kvproxy.control.certificates import (
     certificate_names,
     generate_default,
     load_pair,
-    resolve_all,
     resolve_tls,
 )
 from kvproxy.model.dynamic import Certificate
-from kvproxy.model.static import ClientCA, EntryPoint, EntryPointTLS
+from kvproxy.model.static import ClientCA, EntryPointTLS
+from kvproxy.model.tls import ServedCertificate
 from tests.support.certificates import Authority, Pair, authority
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -221,15 +221,19 @@ def test_authorities_of_clients() -> None:
 def test_authorities_that_cannot_be_used_leave_nothing_open(
     client_ca: ClientCA, message: str
 ) -> None:
-    points = {"e": EntryPoint(address=":1", tls=EntryPointTLS(client_ca=client_ca))}
-    with pytest.raises(
-        CertificateError, match=rf"^entryPoints\.e\.tls\.clientCA\.files: .*{message}"
-    ):
-        resolve_all(points, GENERATED, NOW)
+    options = EntryPointTLS(client_ca=client_ca)
+    with pytest.raises(CertificateError, match=rf"^clientCA\.files: .*{message}"):
+        resolve_tls("e", options, GENERATED, NOW)
 
 
-def test_only_entry_points_with_tls_get_it() -> None:
-    points = {"a": EntryPoint(address=":1"), "b": EntryPoint(address=":2", tls=EntryPointTLS())}
-    served, problems = resolve_all(points, GENERATED, NOW)
-    assert list(served) == ["b"]
-    assert problems == ()
+def test_a_static_certificate_that_turns_bad_keeps_its_previous_version() -> None:
+    good: dict[str, ServedCertificate] = {}
+    options = EntryPointTLS(certificates=(option(GOOD),), default_certificate=option(OTHER))
+    before, _ = resolve_tls("e", options, GENERATED, NOW, good)
+    bad = Certificate(cert_file=GOOD.certificate, key_file=OTHER.key)
+    spoilt = EntryPointTLS(certificates=(bad,), default_certificate=bad)
+    after, problems = resolve_tls("e", spoilt, GENERATED, NOW, good)
+    assert after == before
+    assert len(problems) == 2
+    after, problems = resolve_tls("e", EntryPointTLS(), GENERATED, NOW, good)
+    assert (after.default, problems, good) == (GENERATED, (), {})

@@ -411,7 +411,7 @@ async def test_workers_keep_no_descriptors_of_the_supervisor(tmp_path: Path) -> 
         it.fleet.start()
         it.fleet.serve(FIRST)
         await it.live()
-        ours = [each for held in it.sockets["web"] for each in held]
+        ours = [each for slots in it.sockets.values() for held in slots for each in held]
         listening = {f"socket:[{os.fstat(each.fileno()).st_ino}]" for each in ours}
         assert len(listening) == 2
         for slot in (0, 1):

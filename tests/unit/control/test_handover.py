@@ -92,17 +92,16 @@ async def test_everything_arrives() -> None:
     assert got.frontends == GENERATION.frontends
     assert got.backends == GENERATION.backends
     addresses = {
-        name: (address, [each.getsockname() for each in held])
-        for name, (address, held) in inheritance.sockets.items()
+        place: [each.getsockname() for each in held] for place, held in inheritance.sockets.items()
     }
     assert addresses == {
-        "web": (":80", [each.getsockname() for each in listening[:2]]),
-        "other": (":81", [listening[2].getsockname()]),
+        ("web", ":80"): [each.getsockname() for each in listening[:2]],
+        ("other", ":81"): [listening[2].getsockname()],
     }
-    used = inheritance.sockets["web"][1]
-    inheritance.close_unused({"web": [[used[0]], [used[1]]]})
+    used = inheritance.sockets["web", ":80"]
+    inheritance.close_unused({("web", ":80"): [[used[0]], [used[1]]]})
     assert [each.fileno() >= 0 for each in used] == [True, True]
-    assert inheritance.sockets["other"][1][0].fileno() == -1
+    assert inheritance.sockets["other", ":81"][0].fileno() == -1
     close(inheritance)
     for each in listening:
         each.close()

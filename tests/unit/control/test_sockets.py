@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def opened() -> Iterator[list[dict[str, sockets.SlotSockets]]]:
-    held: list[dict[str, sockets.SlotSockets]] = []
+def opened() -> Iterator[list[dict[sockets.Place, sockets.SlotSockets]]]:
+    held: list[dict[sockets.Place, sockets.SlotSockets]] = []
     yield held
     for each in held:
         close_all(each)
 
 
-Opened = list[dict[str, sockets.SlotSockets]]
+Opened = list[dict[sockets.Place, sockets.SlotSockets]]
+
+
+def by_name(places: dict[sockets.Place, sockets.SlotSockets]) -> dict[str, sockets.SlotSockets]:
+    return {name: held for (name, _), held in places.items()}
 
 
 def entry_points(**addresses: str) -> dict[str, EntryPoint]:
@@ -64,8 +68,9 @@ def test_bad_address(address: str, reason: str) -> None:
 
 
 def test_slots_share_the_port_that_the_first_one_got(opened: Opened) -> None:
-    bound = bind_all(entry_points(web="127.0.0.1:0", other="127.0.0.1:0"), 3)
-    opened.append(bound)
+    places = bind_all(entry_points(web="127.0.0.1:0", other="127.0.0.1:0"), 3)
+    opened.append(places)
+    bound = by_name(places)
     for name in ("web", "other"):
         assert [len(held) for held in bound[name]] == [1, 1, 1]
         assert len({held[0].getsockname() for held in bound[name]}) == 1
@@ -73,8 +78,9 @@ def test_slots_share_the_port_that_the_first_one_got(opened: Opened) -> None:
 
 
 def test_every_slot_gets_connections(opened: Opened) -> None:
-    bound = bind_all(entry_points(web="127.0.0.1:0"), 2)
-    opened.append(bound)
+    places = bind_all(entry_points(web="127.0.0.1:0"), 2)
+    opened.append(places)
+    bound = by_name(places)
     target = bound["web"][0][0].getsockname()
     clients = [socket.create_connection(target, timeout=5) for _ in range(64)]
     accepted = [0, 0]
@@ -93,16 +99,18 @@ def test_every_slot_gets_connections(opened: Opened) -> None:
 
 @pytest.mark.parametrize("address", [":0", "[::]:0"])
 def test_no_host_means_both_families(opened: Opened, address: str) -> None:
-    bound = bind_all(entry_points(web=address), 1)
-    opened.append(bound)
+    places = bind_all(entry_points(web=address), 1)
+    opened.append(places)
+    bound = by_name(places)
     port = bound["web"][0][0].getsockname()[1]
     for host in ("127.0.0.1", "::1"):
         socket.create_connection((host, port), timeout=5).close()
 
 
 def test_an_ipv6_address_is_not_an_ipv4_one(opened: Opened) -> None:
-    bound = bind_all(entry_points(web="[::1]:0"), 1)
-    opened.append(bound)
+    places = bind_all(entry_points(web="[::1]:0"), 1)
+    opened.append(places)
+    bound = by_name(places)
     port = bound["web"][0][0].getsockname()[1]
     socket.create_connection(("::1", port), timeout=5).close()
     with pytest.raises(ConnectionRefusedError):
@@ -160,20 +168,30 @@ def test_inherited_sockets_are_all_served(
     settings = entry_points(web="127.0.0.1:0")
     old = bind_all(settings, before)
     opened.append(old)
-    given = [each for held in old["web"] for each in held]
-    new = bind_all(settings, after, {"web": ("127.0.0.1:0", given)})
+    place = ("web", "127.0.0.1:0")
+    given = [each for held in old[place] for each in held]
+    new = bind_all(settings, after, {place: given})
     opened.append(new)
-    assert all(new["web"]), "a slot without a socket"
-    assert [sum(each in given for each in held) for held in new["web"]] == from_inherited
+    assert all(new[place]), "a slot without a socket"
+    assert [sum(each in given for each in held) for held in new[place]] == from_inherited
     assert sum(from_inherited) == before
-    names = {each.getsockname() for held in new["web"] for each in held}
+    names = {each.getsockname() for held in new[place] for each in held}
     assert names == {given[0].getsockname()}
 
 
 def test_a_changed_address_is_bound_anew(opened: Opened) -> None:
     old = bind_all(entry_points(web="127.0.0.1:0"), 1)
     opened.append(old)
-    given = old["web"][0]
-    new = bind_all(entry_points(web="[::1]:0"), 1, {"web": ("127.0.0.1:0", given)})
+    place = ("web", "127.0.0.1:0")
+    new = bind_all(entry_points(web="[::1]:0"), 1, {place: old[place][0]})
     opened.append(new)
-    assert new["web"][0][0].family == socket.AF_INET6
+    assert new["web", "[::1]:0"][0][0].family == socket.AF_INET6
+
+
+def test_an_entry_point_with_several_addresses(opened: Opened) -> None:
+    bound = bind_all(entry_points(web="127.0.0.1:0, [::1]:0"), 2)
+    opened.append(bound)
+    assert list(bound) == [("web", "127.0.0.1:0"), ("web", "[::1]:0")]
+    for held in bound.values():
+        assert [len(slot) for slot in held] == [1, 1]
+        socket.create_connection(held[0][0].getsockname()[:2], timeout=5).close()

@@ -80,7 +80,7 @@ class WorkerProcess:
     def listen(self, slot: int = SLOT, listening: socket.socket | None = None) -> None:
         """Send the socket of an entry point."""
         descriptor = (listening or self.listening).fileno()
-        self.channel.send(Listen("http", 1, slot), [descriptor])
+        self.channel.send(Listen("http", ":0", 1, slot), [descriptor])
 
     async def hear(self, kind: type[Message]) -> Message:
         """Return the next message of a kind."""
@@ -347,7 +347,7 @@ async def test_sockets_of_another_slot_are_taken_and_released() -> None:
 async def test_a_worker_that_cannot_obey_ends() -> None:
     """A deaf worker would serve an old generation for ever; a dead one is replaced."""
     async with WorkerProcess() as worker:
-        worker.channel.send(Listen("unknown", 1, SLOT), [worker.listening.fileno()])
+        worker.channel.send(Listen("unknown", ":0", 1, SLOT), [worker.listening.fileno()])
         async with asyncio.timeout(10):
             assert await worker.process.wait() != 0
             with pytest.raises(ChannelClosed):
