@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -26,10 +26,20 @@ from providers.consul_requests import (
     set_operation,
     write_operations,
 )
-from providers.consul_tree import ENTRIES, Entry, Seen, belongs, is_directory, tree_of, values_of
+from providers.consul_tree import (
+    NOTHING,
+    Entry,
+    Seen,
+    belongs,
+    difference,
+    entries_of,
+    is_directory,
+    tree_of,
+    values_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from ssl import SSLContext
 
     from kvproxy.model.static import StaticConfiguration
@@ -53,6 +63,7 @@ class _Session(Struct, rename={"id": "ID"}):
     id: str
 
 
+_Result = TypeVar("_Result")
 _SESSION = msgspec.json.Decoder(_Session)
 
 
@@ -62,11 +73,11 @@ class ConsulStore:
     ``endpoints``: ``host:port``, several separated by commas. ``probe_prefix`` is asked for as the
     proof of freshness: with ACLs on, the token must be allowed to read below it.
 
-    Consul answers a blocking query with the whole prefix. Each key in it has an index of its own,
-    so what changed is found without looking at values; only a watch that starts at a version which
-    this client has not read itself begins with a whole `Tree`. While there are keys below a prefix
-    and none that equals it, only those below are watched: Consul knows no directories, and would
-    answer for every key that begins alike.
+    Consul answers a blocking query with the whole prefix; what changed is found by comparing it
+    with the answer before. Only a watch that starts at a version which this client has not read
+    itself begins with a whole `Tree`. While there are keys below a prefix and none that equals it,
+    only those below are watched: Consul knows no directories, and would answer for every key that
+    begins alike.
     """
 
     name: ClassVar[str] = "consul"
@@ -91,49 +102,45 @@ class ConsulStore:
         A read that shows less than the one before is believed only after a look at what vanished.
         """
         prefix = prefix.strip("/")
-        index, entries = await self._entries(prefix)
+        index, answer = await self._ask(prefix)
+        entries = _decoded(entries_of, answer)
         before = self._seen.get(prefix)
-        await self._check_vanished(prefix, entries, before.difference(entries)[1] if before else ())
-        self._seen[prefix] = Seen.of(index, entries)
+        vanished = _decoded(difference, before.answer, answer)[1] if before is not None else []
+        await self._check_vanished(prefix, answer, vanished)
+        self._seen[prefix] = Seen(index, answer)
         return tree_of(index, prefix, entries)
 
     async def watch(self, prefix: str, version: int) -> AsyncIterator[Changes | Tree]:
         """Yield what happened after ``version``; writes that follow each other fast come as one."""
         prefix = prefix.strip("/")
-        last = self._seen.get(prefix)
-        seen = last.copy() if last is not None and last.index == version else None
         await self._check_not_ahead(version)
+        seen = self._seen.get(prefix)
+        if seen is None or seen.index != version:
+            tree = await self.read(prefix)
+            seen = self._seen[prefix] = Seen(max(tree.version, version), self._seen[prefix].answer)
+            if tree.version > version:
+                version = tree.version
+                yield tree
         known_index, asked = 0, prefix
         while True:
             # The first question does not wait: what was seen may be from before a restore.
-            index, entries = await self._entries(asked, known_index)
+            index, answer = await self._ask(asked, known_index)
             if index < version:
                 # Consul forgets deletions, and then shows an older index: only the store's own
                 # index tells whether it was restored.
                 await self._check_not_ahead(version)
-            newest = max(index, version)
-            found: Changes | Tree | None = None
-            if seen is None:
-                await self._check_vanished(prefix, entries, ())
-                seen = Seen.of(newest, entries)
-                if index > version:
-                    found = tree_of(index, prefix, entries)
-            else:
-                changed, vanished = seen.difference(entries)
-                await self._check_vanished(prefix, entries, vanished)
-                seen.move_on(newest, changed, vanished)
-                values: dict[str, bytes | None] = {**values_of(prefix, changed)}
-                values.update((key, None) for key in vanished if belongs(prefix, key))
-                if values:
-                    found = Changes(newest, values)
-            if asked == prefix and is_directory(prefix, entries):
+            changed, vanished = _decoded(difference, seen.answer, answer)
+            if vanished:
+                await self._check_vanished(prefix, answer, vanished)
+            values: dict[str, bytes | None] = {**values_of(prefix, changed)}
+            values.update((key, None) for key in vanished if belongs(prefix, key))
+            known_index = version = max(index, version)
+            seen = self._seen[prefix] = Seen(version, answer)
+            if prefix and asked == prefix and is_directory(prefix, _decoded(entries_of, answer)):
                 # From now on what is only named alike (`prefix-2`) wakes nobody.
                 asked = f"{prefix}/"
-                seen = seen.below(asked)
-            known_index = version = newest
-            self._seen[prefix] = seen
-            if found is not None:
-                yield found
+            if values:
+                yield Changes(version, values)
 
     async def write(self, transaction: Transaction) -> int:
         """Write all or nothing and return the index; raises `Conflict` and `TooLarge`."""
@@ -168,13 +175,12 @@ class ConsulStore:
         await self._announcements.close()
         await self._client.close()
 
-    async def _entries(self, prefix: str, index: int = 0) -> tuple[int, list[Entry]]:
-        """Return the index and the keys that start with ``prefix``; wait while it is ``index``."""
+    async def _ask(self, start: str, index: int = 0) -> tuple[int, bytes]:
+        """Return the index and the keys that begin with ``start``; wait while it is ``index``."""
         answer = await self._client.kv.get(
-            prefix, recurse=True, index=index, wait=f"{_WAIT_SECONDS}s" if index else None
+            start, recurse=True, index=index, wait=f"{_WAIT_SECONDS}s" if index else None
         )
-        found = _index(answer)
-        return found, [] if answer.status == 404 else _decoded(ENTRIES, answer)
+        return _index(answer), NOTHING if answer.status == 404 else answer.body.rstrip()
 
     async def _check_not_ahead(self, version: int) -> None:
         newest = await self.probe()
@@ -184,16 +190,14 @@ class ConsulStore:
                 f"{version} was seen before"
             )
 
-    async def _check_vanished(
-        self, prefix: str, entries: list[Entry], vanished: Iterable[str]
-    ) -> None:
+    async def _check_vanished(self, prefix: str, answer: bytes, vanished: Iterable[str]) -> None:
         """Raise `StoreError` when keys are not shown because the token may not read them.
 
         Consul hides such keys as if they did not exist; only a question for one key tells. Of many
         some are asked for, spread evenly. An empty answer is doubted in any case.
         """
-        names = sorted(vanished)
-        if not entries:
+        names = sorted(key for key in vanished if belongs(prefix, key))
+        if answer == NOTHING:
             names.append(_probe_key(prefix))
         step = max(1, -(-len(names) // _CHECKED_KEYS))
         await asyncio.gather(*(self._read_alone(key) for key in names[::step]))
@@ -233,7 +237,7 @@ class ConsulStore:
             _failures(answer)
             return None
         _raise_refusal(answer)
-        found: TransactionAnswer = _decoded(TRANSACTION, answer)
+        found: TransactionAnswer = _decoded(TRANSACTION.decode, answer.body)
         if not found.results:
             # A key that is missing is a failure; one that may not be read is left out.
             raise _no_permission(answer, f"key `{key}` cannot be read")
@@ -256,7 +260,7 @@ class ConsulStore:
             reasons = "; ".join(failure.what for failure in failures)
             raise StoreError(f"consul at {answer.endpoint}: {reasons}; nothing was written")
         _raise_refusal(answer)
-        results = _decoded(TRANSACTION, answer).results or []
+        results = _decoded(TRANSACTION.decode, answer.body).results or []
         if transaction.put and results:
             indexes: list[int] = [result.entry.modify_index for result in results]
             return max(indexes)
@@ -291,7 +295,7 @@ class _Sessions:
             name="kvproxy", checks=[], lock_delay=0, behavior="delete", ttl=_SESSION_SECONDS
         )
         _raise_refusal(answer)
-        session: _Session = _decoded(_SESSION, answer)
+        session: _Session = _decoded(_SESSION.decode, answer.body)
         return session.id
 
     async def renew(self, lease: str) -> bool:
@@ -336,7 +340,7 @@ def _index(answer: Answer) -> int:
 
 def _failures(answer: Answer) -> list[OperationFailure]:
     """Return why a transaction failed; raises `StoreError` when it was for want of permission."""
-    failures = _decoded(TRANSACTION, answer).errors or []
+    failures = _decoded(TRANSACTION.decode, answer.body).errors or []
     for failure in failures:
         if "ermission denied" in failure.what:
             raise _no_permission(answer, failure.what)
@@ -362,11 +366,11 @@ def _reason(answer: Answer) -> str:
     return answer.body[:200].decode(errors="replace").strip() or "no reason given"
 
 
-def _decoded(decoder: msgspec.json.Decoder[Any], answer: Answer) -> Any:
+def _decoded(decode: Callable[..., _Result], *answers: bytes) -> _Result:
     try:
-        return decoder.decode(answer.body)
+        return decode(*answers)
     except msgspec.DecodeError as error:
-        raise StoreError(f"consul at {answer.endpoint}: not an answer of Consul: {error}") from None
+        raise StoreError(f"consul: not an answer of Consul: {error}") from None
 
 
 def _open_store(settings: ConsulProvider, static: StaticConfiguration) -> Store:

@@ -1,4 +1,4 @@
-"""Consul's keys as it shows them, and what changed between two looks at the same prefix."""
+"""Consul's keys as it shows them, and what changed between two looks at the same keys."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from kvproxy.provider import Tree
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+NOTHING = b"[]"
+"""The answer where there are no keys."""
+
+_BETWEEN = b'},{"LockIndex":'
+"""What stands between two entries, and never inside one: a quote in a string is escaped.
+
+Should a later Consul write its fields in another order, answers are compared as a whole.
+"""
+_BLOCK_BYTES = 1 << 16
+
 
 class Entry(Struct, rename="pascal", gc=False):
     """One key of an answer; ``modify_index`` is the index of its last change."""
@@ -21,51 +31,38 @@ class Entry(Struct, rename="pascal", gc=False):
     value: bytes | None = None
 
 
-ENTRIES = msgspec.json.Decoder(list[Entry])
+_ENTRIES = msgspec.json.Decoder(list[Entry])
 
 
-class Seen:
-    """What a reader of a prefix has seen: at which index, and each key's own index.
+class Seen(Struct, frozen=True):
+    """An answer that was taken over: the index that it had, and the answer itself."""
 
-    Values need not be kept to find what changed. It holds every key that Consul shows for the
-    prefix, which compares only characters: also ``prefix-2``.
+    index: int
+    answer: bytes
+
+
+def entries_of(answer: bytes) -> list[Entry]:
+    """Return the entries of an answer; raises `msgspec.DecodeError`."""
+    return _ENTRIES.decode(answer)
+
+
+def difference(before: bytes, after: bytes) -> tuple[list[Entry], list[str]]:
+    """Return the entries that are new or changed, and the keys that are no longer there.
+
+    Answers are long and changes are small: only what lies between the common start and the common
+    end of both is decoded. Raises `msgspec.DecodeError`.
     """
-
-    def __init__(self, index: int, keys: dict[str, int]) -> None:
-        """``keys``: each key's index."""
-        self.index = index
-        self.keys = keys
-
-    @classmethod
-    def of(cls, index: int, entries: list[Entry]) -> Seen:
-        """Return what a reader of ``entries`` has seen."""
-        return cls(index, {entry.key: entry.modify_index for entry in entries})
-
-    def copy(self) -> Seen:
-        """Return the same, to be moved on by somebody else."""
-        return Seen(self.index, dict(self.keys))
-
-    def below(self, start: str) -> Seen:
-        """Return what was seen of the keys that begin with ``start``."""
-        keys = {key: index for key, index in self.keys.items() if key.startswith(start)}
-        return Seen(self.index, keys)
-
-    def difference(self, entries: list[Entry]) -> tuple[list[Entry], list[str]]:
-        """Return the entries that are new or changed, and the keys that are no longer there."""
-        known = self.keys
-        changed = [entry for entry in entries if known.get(entry.key) != entry.modify_index]
-        added = sum(entry.key not in known for entry in changed)
-        if len(entries) - added == len(known):
-            return changed, []
-        shown = {entry.key for entry in entries}
-        return changed, [key for key in known if key not in shown]
-
-    def move_on(self, index: int, changed: list[Entry], vanished: Iterable[str]) -> None:
-        """Take over what `difference` has found."""
-        self.index = index
-        self.keys.update((entry.key, entry.modify_index) for entry in changed)
-        for key in vanished:
-            del self.keys[key]
+    found = before.rfind(_BETWEEN, 0, _common_start(before, after))
+    start = found + 2 if found >= 0 else 1
+    rest = _common_end(before, after, min(len(before), len(after)) - start)
+    found = before.find(_BETWEEN, len(before) - rest)
+    rest = len(before) - found - 1 if found >= 0 else 1
+    old = _ENTRIES.decode(b"[%b]" % before[start : len(before) - rest])
+    new = _ENTRIES.decode(b"[%b]" % after[start : len(after) - rest])
+    known = {entry.key: entry.modify_index for entry in old}
+    changed = [entry for entry in new if known.get(entry.key) != entry.modify_index]
+    shown = {entry.key for entry in new}
+    return changed, [key for key in known if key not in shown]
 
 
 def belongs(prefix: str, key: str) -> bool:
@@ -83,7 +80,7 @@ def is_directory(prefix: str, entries: list[Entry]) -> bool:
     )
 
 
-def values_of(prefix: str, entries: list[Entry]) -> dict[str, bytes]:
+def values_of(prefix: str, entries: Iterable[Entry]) -> dict[str, bytes]:
     """Return the keys under ``prefix``; folders (as the web interface makes them) are none."""
     below = prefix + "/" if prefix else ""
     return {
@@ -98,3 +95,43 @@ def tree_of(index: int, prefix: str, entries: list[Entry]) -> Tree:
     """Return the tree under ``prefix``."""
     changed = (entry.modify_index for entry in entries if belongs(prefix, entry.key))
     return Tree(index, values_of(prefix, entries), changed=max(changed, default=0))
+
+
+def _common_start(one: bytes, other: bytes) -> int:
+    """Return how many bytes both begin with alike."""
+    limit = min(len(one), len(other))
+
+    def alike(start: int, end: int) -> bool:
+        return one[start:end] == other[start:end]
+
+    start = 0
+    while start + _BLOCK_BYTES <= limit and alike(start, start + _BLOCK_BYTES):
+        start += _BLOCK_BYTES
+    end = min(start + _BLOCK_BYTES, limit)
+    while start < end:
+        middle = (start + end + 1) // 2
+        if alike(start, middle):
+            start = middle
+        else:
+            end = middle - 1
+    return start
+
+
+def _common_end(one: bytes, other: bytes, limit: int) -> int:
+    """Return how many bytes, ``limit`` at most, both end with alike."""
+    first, second = len(one), len(other)
+
+    def alike(nearer: int, further: int) -> bool:
+        return one[first - further : first - nearer] == other[second - further : second - nearer]
+
+    rest = 0
+    while rest + _BLOCK_BYTES <= limit and alike(rest, rest + _BLOCK_BYTES):
+        rest += _BLOCK_BYTES
+    end = min(rest + _BLOCK_BYTES, limit)
+    while rest < end:
+        middle = (rest + end + 1) // 2
+        if alike(rest, middle):
+            rest = middle
+        else:
+            end = middle - 1
+    return rest
