@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kvproxy.balance.shared_tags import TAG_BYTES, WAYS, Tags
-from kvproxy.balance.token_bucket import Level, full, take
+from kvproxy.balance.token_bucket import full, take
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,14 +62,16 @@ class SharedLevels:
         self._locks.take(lock)
         try:
             entries = self._entries(tag, first, len(rates), now)
+            tokens, since, expires = self._tokens, self._since, self._expires
             levels = [
-                self._level(entry, rate, now) for entry, rate in zip(entries, rates, strict=True)
+                (tokens[entry], since[entry]) if expires[entry] > now else full(rate, now)
+                for entry, rate in zip(entries, rates, strict=True)
             ]
             delay, after = take(rates, levels, now)
-            expires = min(now + kept, _LONGEST)
+            until = min(now + kept, _LONGEST)
             for entry, level in zip(entries, after, strict=True):
-                self._tokens[entry], self._since[entry] = level
-                self._expires[entry] = expires
+                tokens[entry], since[entry] = level
+                expires[entry] = until
                 self._owners[entry] = owner
         finally:
             self._locks.give(lock)
@@ -86,11 +88,6 @@ class SharedLevels:
                 self._expires[new] = 0
                 self._tags.put(tags[number], new)
         return entries
-
-    def _level(self, entry: int, rate: Rate, now: int) -> Level:
-        if self._expires[entry] <= now:
-            return full(rate, now)
-        return Level(self._tokens[entry], self._since[entry])
 
     def _victim(self, first: int, taken: Sequence[int], now: int) -> int:
         """Return the entry of a set to be used for another bucket, none of ``taken``."""

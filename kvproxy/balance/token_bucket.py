@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,11 +15,8 @@ class Rate(NamedTuple):
     burst: int
 
 
-class Level(NamedTuple):
-    """Tokens in a bucket, and the monotonic time (nanoseconds) from which the next one counts."""
-
-    tokens: int
-    since: int
+Level: TypeAlias = tuple[int, int]
+"""Tokens in a bucket, and the monotonic time (nanoseconds) from which the next one counts."""
 
 
 def rate_of(period: float, average: int, burst: int) -> Rate:
@@ -29,7 +26,7 @@ def rate_of(period: float, average: int, burst: int) -> Rate:
 
 def full(rate: Rate, now: int) -> Level:
     """Return the level of a source that was never seen."""
-    return Level(rate.burst, now)
+    return rate.burst, now
 
 
 def take(rates: Sequence[Rate], levels: Sequence[Level], now: int) -> tuple[int, Sequence[Level]]:
@@ -49,5 +46,5 @@ def take(rates: Sequence[Rate], levels: Sequence[Level], now: int) -> tuple[int,
             delay = interval
         after.append((tokens, since))
     if delay:
-        return delay, [Level(tokens, since) for tokens, since in after]
-    return 0, [Level(tokens - 1, since) for tokens, since in after]
+        return delay, after
+    return 0, [(tokens - 1, since) for tokens, since in after]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.balance.token_bucket import Rate, full, rate_of, take
+from kvproxy.balance.token_bucket import Level, Rate, full, rate_of, take
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,10 +41,10 @@ TABLE = {
 @pytest.mark.parametrize(("rates", "requests"), TABLE.values(), ids=TABLE)
 def test_table(rates: list[tuple[float, int, int]], requests: list[tuple[float, float]]) -> None:
     buckets = [rate_of(*rate) for rate in rates]
-    levels: Sequence[object] = [full(bucket, 0) for bucket in buckets]
+    levels: Sequence[Level] = [full(bucket, 0) for bucket in buckets]
     seen = []
     for when, _ in requests:
-        delay, levels = take(buckets, levels, round(when * SECOND))  # type: ignore[arg-type]
+        delay, levels = take(buckets, levels, round(when * SECOND))
         seen.append((when, delay / SECOND))
     assert seen == requests
 
@@ -102,4 +102,4 @@ def test_all_or_none(rates: list[tuple[int, int]], pauses: list[int]) -> None:
         delay, new = take(buckets, levels, now)
         levels = list(new)
         assert delay == max(lacking, default=0)
-        assert [level.tokens for level in levels] == tokens
+        assert [held for held, _ in levels] == tokens
