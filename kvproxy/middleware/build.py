@@ -84,6 +84,10 @@ class Builder:
         self._fetches = fetches
         self._made: WeakValueDictionary[tuple[Kind, bytes], Middleware] = WeakValueDictionary()
 
+    def use(self, entry_points: Mapping[str, EntryPoint]) -> None:
+        """Take other entry points; what their change does not touch is kept."""
+        self._entry_points = entry_points
+
     def entry_point(self) -> tuple[Middleware, ...]:
         """Return the middlewares of the entry point; raises `OptionError`."""
         return tuple(chain.from_iterable(self._entry_point_parts()))

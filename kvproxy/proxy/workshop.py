@@ -52,7 +52,11 @@ class Workshop:
     def use(self, entry_points: Mapping[str, EntryPoint]) -> None:
         """Make middlewares for other entry points from now on."""
         self._entry_points = entry_points
-        self._builders.clear()
+        for name in list(self._builders):
+            if name in entry_points:
+                self._builders[name].use(entry_points)
+            else:
+                del self._builders[name]
 
     @property
     def servers(self) -> Iterator[Server]:

@@ -66,3 +66,17 @@ def test_servers_that_are_asked_are_known_while_they_are_used() -> None:
     assert len(list(made.servers)) == 1
     del held
     assert list(made.servers) == []
+
+
+def test_what_a_change_of_entry_points_does_not_touch_is_kept() -> None:
+    points = {
+        "http": EntryPoint(address=":80", redirect=Redirect(entry_point="https")),
+        "https": EntryPoint(address=":443", auth=Auth(basic=BasicAuth())),
+    }
+    made = Workshop(StaticConfiguration(entry_points=points), transport(), Clock())
+    redirect, auth = made.entry_point("http"), made.entry_point("https")
+    made.use({**points, "https": EntryPoint(address=":8443", auth=Auth(basic=BasicAuth()))})
+    assert made.entry_point("https")[0] is auth[0]
+    assert made.entry_point("http")[0] is not redirect[0]
+    made.use({"http": EntryPoint(address=":80")})
+    assert made.entry_point("http") == ()
