@@ -27,14 +27,17 @@ from kazoo.hosts import collect_hosts
 from kazoo.protocol.connection import CLOSE_RESPONSE, ConnectionHandler
 from kazoo.protocol.states import KazooState, KeeperState
 
-from kvproxy.provider import ANNOUNCEMENT_SECONDS, StoreError
+from kvproxy.provider import StoreError
 from providers.zookeeper_requests import AddWatch, RemoveWatches, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SESSION_SECONDS = 6.0
-"""What the server is asked to keep a silent session for; it answers with its own bounds."""
+"""What the server is asked to keep a silent session for; it answers with its own bounds.
+
+Ephemeral nodes outlive their client for so long, so it is less than `ANNOUNCEMENT_SECONDS`.
+"""
 CONNECT_SECONDS = 4.0
 """How long a call waits for a connection while no server has refused it."""
 REQUEST_SECONDS = 5.0
@@ -51,8 +54,6 @@ _NONSENSE = (struct.error, IndexError, RuntimeError, ValueError)
 """What kazoo raises for messages that no ZooKeeper sends."""
 _NODE_EVENTS = range(1, 5)
 """Types of the events created, deleted, data changed, children changed."""
-
-assert SESSION_SECONDS < ANNOUNCEMENT_SECONDS
 
 _kazoo_logger = logging.getLogger("kvproxy.zookeeper.kazoo")
 # Its debug lines hold passwords and values; its warnings come back as errors of our calls.
