@@ -13,13 +13,13 @@ import msgspec
 from msgspec import Struct, field
 
 from kvproxy.provider import StoreError
-from providers.store_http import StoreHttp
+from providers.store_http import Answer, StoreHttp
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator
 
-    from providers.store_http import Answer, Stream
+    from providers.store_http import Stream
 
 DEFAULT_PORT = 2379
 
@@ -204,6 +204,12 @@ class EtcdGateway:
         async with self._http.stream(
             "POST", "/v3/watch", body=content, headers=self._headers()
         ) as stream:
+            if stream.status != 200:
+                body = await stream.piece()
+                refusal = self._refusal(Answer(stream.endpoint, stream.status, {}, body))
+                if self._token_is_old(refusal):
+                    self.forget_token()
+                raise refusal
             yield WatchMessages(stream)
 
     def forget_token(self) -> None:

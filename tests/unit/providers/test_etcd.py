@@ -15,6 +15,7 @@ from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.static_providers import EtcdProvider
 from kvproxy.provider import StoreError, TooLarge, Transaction
 from providers.etcd import EtcdStore, plugin
+from tests.support.backend import Answer, Backend, LoopThread
 from tests.support.etcd import EtcdServer, start_cluster
 
 if TYPE_CHECKING:
@@ -171,6 +172,31 @@ async def _value(store: EtcdStore, version: int, wanted: bytes) -> int:
                 await store.probe()
             except StoreError:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_watch_that_is_refused_says_why(loop_thread: LoopThread) -> None:
+    server = Backend(loop_thread)
+    store = EtcdStore(f"127.0.0.1:{server.port}")
+    cases = [
+        (b"404 Not Found", b"404 page not found\n", "there is no v3 gateway at /v3"),
+        (
+            b"401 Unauthorized",
+            b'{"error":"etcdserver: invalid auth token","code":16}',
+            "invalid auth",
+        ),
+        (b"200 OK", b"<html>", "not a message of a watch"),
+        (b"200 OK", b'{"result":{"header":{}', "not a message of a watch"),
+        (b"200 OK", b'{"error":{"grpc_code":14,"message":"shutting down"}}', "shutting down"),
+        (b"200 OK", b"", "the watch was closed"),
+    ]
+    for status, body, message in cases:
+        head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+        server.on("/v3/watch", Answer((head + body,)))
+        with pytest.raises(StoreError, match=message):
+            async with asyncio.timeout(DEADLINE):
+                await anext(store.watch("t", 1))
+    await store.close()
+    server.stop()
 
 
 @pytest.mark.parametrize(
