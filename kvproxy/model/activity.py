@@ -54,6 +54,7 @@ ACTIVE_STATIC = frozenset(
         "forwardingTimeouts",
         "graceTimeOut",
         "hostResolver",
+        "http2",
         "healthcheck",
         "idleTimeout",
         "insecureSkipVerify",

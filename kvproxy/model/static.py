@@ -144,6 +144,21 @@ class RespondingTimeouts(Section, frozen=True, rename="camel", kw_only=True):
     idle_timeout: Annotated[Duration, about("idle keep-alive connection of a client")] = 180.0
 
 
+class Http2(Section, frozen=True, rename="camel", kw_only=True):
+    """What one HTTP/2 connection of a client may ask for."""
+
+    max_concurrent_streams: Annotated[
+        int, about("requests in progress on a connection", least=1, most=100_000)
+    ] = 128
+    max_connection_bytes: Annotated[
+        int,
+        about(
+            "bytes of answers that wait for the client; the stream that needs more is reset",
+            least=65_536,
+        ),
+    ] = 16_777_216
+
+
 class ForwardingTimeouts(Section, frozen=True, rename="camel", kw_only=True):
     """Deadlines towards servers; seconds, 0 = none."""
 
@@ -272,13 +287,16 @@ class StaticConfiguration(Section, frozen=True, rename="camel", kw_only=True):
         about("longest head of a request; then 431 (kvproxy only)", least=1024, most=1048576),
     ] = 65536
     max_headers: Annotated[
-        int, about("most headers of a request; then 431 (kvproxy only)", least=8, most=4096)
+        int, about("most headers of a request; then 431 (kvproxy only)", least=8, most=256)
     ] = 128
     life_cycle: Annotated[LifeCycle, about("how the process stops")] = field(
         default_factory=LifeCycle
     )
     responding_timeouts: Annotated[RespondingTimeouts, about("deadlines towards clients")] = field(
         default_factory=RespondingTimeouts
+    )
+    http2: Annotated[Http2, about("limits of HTTP/2 clients (kvproxy only)")] = field(
+        default_factory=Http2
     )
     forwarding_timeouts: Annotated[ForwardingTimeouts, about("deadlines towards servers")] = field(
         default_factory=ForwardingTimeouts

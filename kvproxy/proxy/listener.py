@@ -145,6 +145,8 @@ class Listener:
         self.maximum_head_bytes = settings.max_header_bytes
         self.maximum_headers = settings.max_headers
         self.http2_limits = Limits(
+            streams=settings.http2.max_concurrent_streams,
+            held_bytes=settings.http2.max_connection_bytes,
             header_bytes=min(settings.max_header_bytes, MAX_DECODED_BYTES),
             header_count=min(settings.max_headers + PSEUDO_FIELDS, MAX_HEADERS),
         )

@@ -19,7 +19,6 @@ from tests.conformance.cases import (
     frontend,
     parameters,
     text_reply,
-    waits_for,
 )
 from tests.support.backend import Answer, Gate, echoed, plain_answer
 from tests.support.http_client import RawConnection, build_request, fetch
@@ -350,7 +349,6 @@ CASES = [
         Ask("/", headers=(("Expect", "the-impossible"),)),
         Answered(417, b"", {"Connection": ("close",)}),
     ),
-    *waits_for("HTTP/2 and gRPC", "8.9"),
 ]
 
 

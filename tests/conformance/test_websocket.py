@@ -14,7 +14,6 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.conformance.cases import parameters, waits_for
 from tests.support.backend import ManualServer, ReservedPort
 from tests.support.certificates import authority
 from tests.support.deadline import wait_until
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
     from websockets.sync.client import ClientConnection
 
-    from tests.conformance.cases import Case
     from tests.support.backend import LoopThread
     from tests.support.http_client import RawConnection
 
@@ -460,11 +458,3 @@ def test_k16_100_websockets_at_once(stage: Stage) -> None:
             client.send(f"message {number}")
         for number, client in enumerate(clients):
             assert client.recv(timeout=5) == f"message {number}"
-
-
-LATER = waits_for("HTTP/2 and gRPC", "K17", "K18", "K19")
-
-
-@pytest.mark.parametrize("case", parameters(LATER))
-def test_websocket(case: Case) -> None:
-    pytest.fail(f"{case.identity} has no test yet")

@@ -331,7 +331,7 @@ def test_preface_in_pieces(stage: Stage) -> None:
         client.expect(Ended())
 
 
-def test_alpn_chooses_http2_first(stage: Stage) -> None:
+def test_k19_alpn_chooses_http2_first(stage: Stage) -> None:
     for protocols, chosen in ((("http/1.1", "h2"), "h2"), (("http/1.1",), "http/1.1")):
         context = authority().client_context(protocols=protocols)
         with connect(stage.proxy.ports["https"], "a.test", context=context) as connection:
