@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 REMEMBERED = 4096
 """Addresses whose verdict is remembered."""
 
+MAX_LISTED = 128
+"""Addresses of a request that are looked at; a longer list is taken for one that cannot be read."""
+
 
 class IpWhiteList(Middleware):
     """``useXForwardedFor``: the addresses that the header lists, in order, before the peer's.
@@ -46,14 +49,14 @@ class IpWhiteList(Middleware):
 
     def _judge_forwarded(self, lines: list[bytes]) -> bool | None:
         """Return True for an address in the list, False for one that cannot be read before."""
-        for line in lines:
-            for piece in line.split(b","):
-                try:
-                    if parse_address(_without_port(piece.decode("ascii").strip())) in self._ranges:
-                        return True
-                except ValueError:
-                    return False
-        return None
+        pieces = b",".join(lines).split(b",", MAX_LISTED)
+        for piece in pieces[:MAX_LISTED]:
+            try:
+                if parse_address(_without_port(piece.decode("ascii").strip())) in self._ranges:
+                    return True
+            except ValueError:
+                return False
+        return None if len(pieces) <= MAX_LISTED else False
 
     def _includes(self, text: str) -> bool:
         """Tell whether the peer is in the list; an address that cannot be read is not."""

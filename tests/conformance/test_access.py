@@ -34,7 +34,7 @@ from tests.support.deadline import wait_until
 from tests.support.http_client import RawConnection, build_request, fetch
 from tests.support.proxy_process import ProxyProcess
 from tests.support.tls_client import open_connection, tls_options, trusting
-from tests.support.websocket import handshake
+from tests.support.websocket import WebSocketServer, frame, handshake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,8 +351,11 @@ def users_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def proxy(servers: Servers, auth_server: Backend, users_file: Path) -> Iterator[ProxyProcess]:
+def proxy(
+    servers: Servers, auth_server: Backend, users_file: Path, loop_thread: LoopThread
+) -> Iterator[ProxyProcess]:
     """Return a proxy with a host, or a path, for each of the stories below."""
+    websockets = WebSocketServer(loop_thread)
     asked = {"address": f"{auth_server.url}/told"}
     trusting = {**asked, "trustForwardHeader": True}
     digest = {"digest": {"users": [DIGEST]}}
@@ -362,7 +365,10 @@ def proxy(servers: Servers, auth_server: Backend, users_file: Path) -> Iterator[
         return frontend(rule, entryPoints=["http"], **options)
 
     routes = {
-        "backends": {"echo": {"servers": {"one": {"url": servers["echo"].url}}}},
+        "backends": {
+            "echo": {"servers": {"one": {"url": servers["echo"].url}}},
+            "ws": {"servers": {"one": {"url": websockets.url}}},
+        },
         "frontends": {
             "trusting": on("PathPrefix:/trust", auth={"forward": trusting}),
             "strict": on("PathPrefixStrip:/strict", auth={"forward": asked}),
@@ -371,6 +377,18 @@ def proxy(servers: Servers, auth_server: Backend, users_file: Path) -> Iterator[
             "users": on("Host:users", auth=users),
             "listed": on("Host:listed", whiteList={"sourceRange": ["127.0.0.7"]}),
             "ws": on("Host:ws"),
+            "ws-basic": on("Host:ws-basic", backend="ws", auth={"basic": {"users": [APR1]}}),
+            "ws-forward": on(
+                "Host:ws-forward",
+                backend="ws",
+                auth={"forward": asked},
+                headers={"customResponseHeaders": {"X-Not-On-101": "x"}},
+            ),
+            "ws-refused": on(
+                "Host:ws-refused",
+                backend="ws",
+                auth={"forward": {"address": f"{auth_server.url}/a15"}},
+            ),
             "gone": on("Host:gone", auth={"forward": {"address": servers.addresses["dead"]}}),
             "field": on("Host:field", auth={"headerField": "X-User", "basic": {"users": [APR1]}}),
             "copied": on(
@@ -384,6 +402,7 @@ def proxy(servers: Servers, auth_server: Backend, users_file: Path) -> Iterator[
     static = {"ping": {"entryPoint": "guarded"}}
     with ProxyProcess(routes, entry_points=points, static=static) as running:
         yield running
+    websockets.stop()
 
 
 def asked_of(server: Backend, proxy: ProxyProcess, target: str, **options: Any) -> Any:
@@ -501,6 +520,28 @@ def test_a25_credentials_of_a_websocket_reach_the_server(
         client.read_head()
     (asked,) = servers["echo"].requests_for("/a25")
     assert asked.value("Authorization") == RIGHT[1].encode()
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "status"),
+    [
+        ("ws-basic", (), 401),
+        ("ws-basic", (RIGHT,), 101),
+        ("ws-forward", (), 101),
+        ("ws-refused", (), 403),
+    ],
+)
+def test_a_websocket_is_authenticated_as_every_request(
+    proxy: ProxyProcess, host: str, headers: tuple[tuple[str, str], ...], status: int
+) -> None:
+    with proxy.connect() as client:
+        client.send(handshake("/echo", host=host, headers=headers))
+        head = client.read_head()
+        assert head.status == status
+        if status == 101:
+            assert head.values("X-Not-On-101") == []
+            client.send(frame(1, b"hello", masked=True))
+            assert client.read_exactly(7) == frame(1, b"hello")
 
 
 def test_a26_ping_needs_no_credentials(proxy: ProxyProcess) -> None:

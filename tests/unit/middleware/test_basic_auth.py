@@ -8,6 +8,8 @@ from base64 import b64encode
 
 import bcrypt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvproxy.middleware import basic_auth as module
 from kvproxy.middleware.basic_auth import REMEMBERED, UNAUTHORISED, BasicAuth, read_credentials
@@ -189,3 +191,19 @@ def test_credentials_are_split_at_the_first_colon() -> None:
     assert read_credentials(encoded) == ("name", b"pass:word")
     assert read_credentials(b"Basic  " + b64encode(b"a:b")) is None
     assert read_credentials(b"") is None
+
+
+@given(st.text(max_size=30).filter(lambda name: ":" not in name), st.binary(max_size=60))
+def test_what_is_sent_is_what_is_read(name: str, password: bytes) -> None:
+    sent = name.encode("utf-8", "surrogatepass")
+    found = read_credentials(b"Basic " + b64encode(sent + b":" + password))
+    assert found is not None
+    assert (found[0].encode("utf-8", "surrogateescape"), found[1]) == (sent, password)
+
+
+@given(st.binary(max_size=80))
+def test_any_value_is_credentials_or_none(value: bytes) -> None:
+    found = read_credentials(b"Basic " + value)
+    assert found is None or b64encode(
+        found[0].encode("utf-8", "surrogateescape") + b":" + found[1]
+    ).rstrip(b"=") == value.rstrip(b"=")

@@ -110,3 +110,10 @@ def test_answers_that_are_encoded_already_or_have_no_body() -> None:
     encoded = Answer(200, b"x" * 600, ((b"content-encoding", b"br"),))
     assert Compress().of_answer(request, encoded).body == encoded.body
     assert Compress().of_answer(request, Answer(304, b"x" * 600)).body == b"x" * 600
+
+
+@given(st.lists(st.binary(max_size=60), max_size=3))
+def test_any_header_says_yes_or_no(lines: list[bytes]) -> None:
+    request = a_request()
+    request.headers[b"accept-encoding"] = lines
+    assert accepts_gzip(request) in (True, False)

@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvproxy.middleware.digest_auth import MAX_NONCES, DigestAuth, read_parameters
 from kvproxy.middleware.users import UsersError
@@ -208,3 +210,14 @@ def test_quoted_pairs_are_read() -> None:
     found = read_parameters(value)
     assert found is not None
     assert found[b"username"] == b'a"b'
+
+
+@given(
+    st.one_of(st.binary(max_size=200), st.from_regex(rb'(?:[a-z]+=("[^"]*"|[a-z0-9]*), ?){0,8}'))
+)
+def test_any_value_is_read_or_refused(value: bytes) -> None:
+    found = read_parameters(b"Digest " + value)
+    assert found is None or {b"username", b"nonce", b"uri", b"response"} <= found.keys()
+    answer = ask(DigestAuth([USER]), ("Authorization", (b"Digest " + value).decode("latin-1")))
+    assert answer is not None
+    assert answer.status == 401

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvproxy.http.answer import text_answer
-from kvproxy.middleware.white_list import REMEMBERED, IpWhiteList
+from kvproxy.middleware.white_list import MAX_LISTED, REMEMBERED, IpWhiteList
 from tests.unit.middleware.requests import Local, a_request, now
 
 FORBIDDEN = text_answer(403)
@@ -56,6 +56,14 @@ def test_the_peer(peer: str, forwarded: str, passes: bool) -> None:
     for _ in range(2):
         answer = now(white_list, a_request(client=Local(peer), headers=headers))
         assert answer == (None if passes else FORBIDDEN)
+
+
+@pytest.mark.parametrize(("place", "passes"), [(MAX_LISTED, True), (MAX_LISTED + 1, False)])
+def test_a_list_of_addresses_without_end_is_refused(place: int, passes: bool) -> None:
+    white_list = IpWhiteList(["1.2.3.4"], use_x_forwarded_for=True)
+    listed = ", ".join(["9.9.9.9"] * (place - 1) + ["1.2.3.4"] + ["9.9.9.9"] * 9000)
+    answer = now(white_list, a_request(headers=[("X-Forwarded-For", listed)]))
+    assert answer == (None if passes else FORBIDDEN)
 
 
 @pytest.mark.parametrize("source_range", [["foo"], [""], [], ["1.2.3.4", "1.2.3.4/99"]])
