@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvproxy.model.dynamic import ClientTLS
-from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.static_providers import ConsulProvider
 from providers.consul import ConsulStore, plugin
 from providers.consul_requests import MAXIMUM_VALUE_BYTES
+from tests.stores.served import SecuredServer, ServedHarness, open_with_options
 from tests.support.certificates import authority
 from tests.support.consul import ConsulServer
 
@@ -30,22 +27,11 @@ def open_store(address: str) -> ConsulStore:
 
 
 def open_secured(address: str) -> Store:
-    """Open a Consul as a proxy does; ``address``: the options as JSON."""
-    options = json.loads(address)
-    tls = ClientTLS(**options.pop("tls")) if "tls" in options else None
-    settings = ConsulProvider(prefix="t", tls=tls, **options)
-    assert plugin.open_store is not None
-    return plugin.open_store(settings, StaticConfiguration())
+    """Open the plugin with the options in ``address``."""
+    return open_with_options(plugin, ConsulProvider, address)
 
 
-@cache
-def _server() -> ConsulServer:
-    server = ConsulServer(Path(tempfile.mkdtemp(prefix="kvproxy-consul-")))
-    server.start()
-    return server
-
-
-class SecuredConsul:
+class SecuredConsul(SecuredServer):
     """A Consul with TLS, client certificates and ACLs."""
 
     kind = "consul"
@@ -76,17 +62,12 @@ class SecuredConsul:
     async def grant(self) -> None:
         self.server.change_policy(_POLICY, _WRITE)
 
-    async def restart(self) -> None:
-        self.server.restart()
 
-    async def close(self) -> None:
-        self.server.kill()
-
-
-class ConsulHarness:
-    """One server for all tests, emptied before each."""
+class ConsulHarness(ServedHarness):
+    """A Consul; a watch compares whole answers, so nothing can be forgotten."""
 
     kind = "consul"
+    server_kind = ConsulServer
     open_store = "tests.stores.consul:open_store"
     maximum_value_bytes = MAXIMUM_VALUE_BYTES
     transaction_keys = 64
@@ -96,25 +77,8 @@ class ConsulHarness:
     refused_keys = ("", "/", "/lead", "trail/", "a//b", "nul\0", "half \ud800", "x" * 5000)
     secured = SecuredConsul
 
-    def __init__(self, directory: Path) -> None:
-        self.server = _server()
+    def empty(self) -> None:
         self.server.delete_everything()
-        self.address = self.server.endpoint
-
-    async def compact(self, store: Store, prefix: str) -> bool:
-        # A watch gets whole trees, whatever was forgotten meanwhile.
-        return False
-
-    async def remember(self) -> bool:
-        self.server.remember()
-        return True
-
-    async def restore_older(self) -> bool:
-        self.server.restore()
-        return True
 
     async def reads(self) -> int | None:
         return self.server.whole_reads()
-
-    async def close(self) -> None:
-        return None

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvproxy.model.dynamic import ClientTLS
-from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.static_providers import EtcdProvider
 from providers.etcd import EtcdStore, plugin
+from tests.stores.served import SecuredServer, ServedHarness, open_with_options
 from tests.support.certificates import authority
 from tests.support.etcd import EtcdServer
 
@@ -28,22 +25,11 @@ def open_store(address: str) -> EtcdStore:
 
 
 def open_secured(address: str) -> Store:
-    """Open an etcd as a proxy does; ``address``: the options as JSON."""
-    options = json.loads(address)
-    tls = ClientTLS(**options.pop("tls")) if "tls" in options else None
-    settings = EtcdProvider(prefix="t", tls=tls, **options)
-    assert plugin.open_store is not None
-    return plugin.open_store(settings, StaticConfiguration())
+    """Open the plugin with the options in ``address``."""
+    return open_with_options(plugin, EtcdProvider, address)
 
 
-@cache
-def _server() -> EtcdServer:
-    server = EtcdServer(Path(tempfile.mkdtemp(prefix="kvproxy-etcd-")))
-    server.start()
-    return server
-
-
-class SecuredEtcd:
+class SecuredEtcd(SecuredServer):
     """An etcd with TLS and authentication."""
 
     kind = "etcd"
@@ -71,18 +57,17 @@ class SecuredEtcd:
         self.server.grant(_USER, "t")
 
     async def restart(self) -> None:
-        self.server.restart()
+        await super().restart()
         self.server.log_in()
 
-    async def close(self) -> None:
-        self.server.kill()
 
-
-class EtcdHarness:
-    """One server for all tests, emptied before each."""
+class EtcdHarness(ServedHarness):
+    """An etcd; watches can be made `Compacted`."""
 
     kind = "etcd"
+    server_kind = EtcdServer
     open_store = "tests.stores.etcd:open_store"
+    # A request of 1.5 MiB, of which etcd and the key of the suite take 39 bytes.
     maximum_value_bytes = 1_572_864 - 39
     transaction_keys = 128
     torn_read_tries = 10_000
@@ -90,25 +75,12 @@ class EtcdHarness:
     refused_keys = ("", "/", "/lead", "trail/", "a//b", "nul\0", "half \ud800", "x" * 5000)
     secured = SecuredEtcd
 
-    def __init__(self, directory: Path) -> None:
-        self.server = _server()
+    def empty(self) -> None:
         self.server.delete_everything()
-        self.address = self.server.endpoint
 
     async def compact(self, store: Store, prefix: str) -> bool:
         self.server.compact()
         return True
 
-    async def remember(self) -> bool:
-        self.server.remember()
-        return True
-
-    async def restore_older(self) -> bool:
-        self.server.restore()
-        return True
-
     async def reads(self) -> int | None:
         return self.server.ranges()
-
-    async def close(self) -> None:
-        return None

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kazoo.client import KazooClient
 from kazoo.security import make_acl
 
-from kvproxy.model.dynamic import ClientTLS
-from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.static_providers import ZookeeperProvider
 from providers.zookeeper import ZookeeperStore, plugin
 from providers.zookeeper_nodes import MAXIMUM_VALUE_BYTES
+from tests.stores.served import SecuredServer, ServedHarness, open_with_options
 from tests.support.certificates import Authority, authority
 from tests.support.zookeeper import ZookeeperServer, digest
 
@@ -36,36 +33,23 @@ def open_store(address: str) -> ZookeeperStore:
 
 
 def open_secured(address: str) -> Store:
-    """Open the plugin with the options in ``address``, a JSON object, for the prefix ``t``."""
-    options = json.loads(address)
-    tls = options.pop("tls", None)
-    section = ZookeeperProvider(
-        **options, prefix="t", tls=None if tls is None else ClientTLS(**tls)
-    )
-    assert plugin.open_store is not None
-    return plugin.open_store(section, StaticConfiguration(zookeeper=section))
+    """Open the plugin with the options in ``address``."""
+    return open_with_options(plugin, ZookeeperProvider, address)
 
 
 def _only(user: str) -> list[Any]:
     return [make_acl("digest", digest(user, _PASSWORD), all=True)]
 
 
-@cache
-def _server() -> ZookeeperServer:
-    server = ZookeeperServer(Path(tempfile.mkdtemp(prefix="kvproxy-zookeeper-")))
-    server.start()
-    return server
-
-
-class SecuredZookeeper:
+class SecuredZookeeper(SecuredServer):
     """A ZooKeeper that speaks only TLS, asks for a client certificate, and closes ``/t``."""
 
     kind = "zookeeper"
     open_store = "tests.stores.zookeeper:open_secured"
 
     def __init__(self, directory: Path) -> None:
-        self._server = ZookeeperServer(directory, tls=True, super_user=("super", _PASSWORD))
-        self._server.start()
+        self.server = ZookeeperServer(directory, tls=True, super_user=("super", _PASSWORD))
+        self.server.start()
         self._certificate = str(authority().bundle("client"))
         with self._administrator() as client:
             client.create("/t", acl=_only(_USER))
@@ -74,9 +58,9 @@ class SecuredZookeeper:
             "cert": self._certificate,
             "key": self._certificate,
         }
-        own = {"endpoint": self._server.endpoint, "username": _USER, "password": _PASSWORD}
+        own = {"endpoint": self.server.endpoint, "username": _USER, "password": _PASSWORD}
         self.address = json.dumps(own | {"tls": trusting})
-        anonymous = {"endpoint": self._server.endpoint, "tls": trusting}
+        anonymous = {"endpoint": self.server.endpoint, "tls": trusting}
         foreign = {**trusting, "ca": str(Authority("another").path)}
         self.refused = {
             "wrong password": (
@@ -99,12 +83,6 @@ class SecuredZookeeper:
     async def grant(self) -> None:
         self._set_permissions(_USER)
 
-    async def restart(self) -> None:
-        self._server.restart()
-
-    async def close(self) -> None:
-        self._server.kill()
-
     def _set_permissions(self, user: str) -> None:
         with self._administrator() as client:
             paths = ["/t"]
@@ -115,7 +93,7 @@ class SecuredZookeeper:
     @contextmanager
     def _administrator(self) -> Iterator[KazooClient]:
         client = KazooClient(
-            self._server.endpoint,
+            self.server.endpoint,
             auth_data=[("digest", f"super:{_PASSWORD}")],
             use_ssl=True,
             ca=str(authority().path),
@@ -130,10 +108,11 @@ class SecuredZookeeper:
             client.close()
 
 
-class ZookeeperHarness:
-    """One server for all tests, emptied before each."""
+class ZookeeperHarness(ServedHarness):
+    """A ZooKeeper; a watch compares trees, so nothing can be forgotten."""
 
     kind = "zookeeper"
+    server_kind = ZookeeperServer
     open_store = "tests.stores.zookeeper:open_store"
     maximum_value_bytes = MAXIMUM_VALUE_BYTES
     # Each key of the suite is four nodes, and a request has at most 1 MiB.
@@ -158,40 +137,16 @@ class ZookeeperHarness:
 
     secured = SecuredZookeeper
 
-    def __init__(self, directory: Path) -> None:
-        self.server = _server()
-        self.address = self.server.endpoint
-        _empty(self.server)
-
-    async def compact(self, store: Store, prefix: str) -> bool:
-        # ZooKeeper has no history at all: a watch compares trees.
-        return False
-
-    async def remember(self) -> bool:
-        self.server.remember()
-        return True
-
-    async def restore_older(self) -> bool:
-        self.server.restore()
-        return True
-
-    async def reads(self) -> int | None:
-        # A tree is one request a node.
-        return None
-
-    async def close(self) -> None:
-        return None
-
-
-def _empty(server: ZookeeperServer) -> None:
-    counts = [line.split()[1] for line in server.ask("mntr").splitlines() if "znode_count" in line]
-    if int(counts[0]) > _FEW_NODES:
-        server.wipe()
-        return
-    client = KazooClient(server.endpoint)
-    client.start()
-    for name in client.get_children("/"):
-        if name != "zookeeper":
-            client.delete(f"/{name}", recursive=True)
-    client.stop()
-    client.close()
+    def empty(self) -> None:
+        lines = self.server.ask("mntr").splitlines()
+        counts = [line.split()[1] for line in lines if "znode_count" in line]
+        if int(counts[0]) > _FEW_NODES:
+            self.server.wipe()
+            return
+        client = KazooClient(self.server.endpoint)
+        client.start()
+        for name in client.get_children("/"):
+            if name != "zookeeper":
+                client.delete(f"/{name}", recursive=True)
+        client.stop()
+        client.close()

@@ -64,6 +64,7 @@ class StoreServer:
     """
 
     name: ClassVar[str]
+    endpoint: str
     start_seconds: ClassVar[float] = 30.0
 
     def __init__(self, directory: Path) -> None:
