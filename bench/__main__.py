@@ -7,13 +7,24 @@ import datetime
 from functools import partial
 from pathlib import Path
 
-from bench import machine, options, scenarios
+from bench import certificates, machine, options, scenarios
+from bench.certificates import CertificateTimes
 from bench.load import BROWSER_HEADERS
 from bench.origins import EmbeddedOrigin, FileOrigin, ServerOrigin
 from bench.scenarios import ChangeTimes, Sample, say
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-ALL = ("requests", "tls", "options", "routes", "changes", "impact", "errors", "memory")
+ALL = (
+    "requests",
+    "tls",
+    "certificates",
+    "options",
+    "routes",
+    "changes",
+    "impact",
+    "errors",
+    "memory",
+)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -56,6 +67,15 @@ def handshakes_table(measured: dict[str, dict[str, float]]) -> str:
     for kind in ("full", "resumed"):
         header += [f"{kind}: CPU us", "a second and core", "kvproxy's / this"]
     return table(header, rows)
+
+
+def certificates_table(count: int, times: CertificateTimes) -> str:
+    """One row."""
+    header = ["certificates", "start s", "its CPU s", "replaced p50 ms", "p99 ms", "replacements"]
+    row = [f"{count:,}", f"{times.start:.1f}", f"{times.start_cpu:.1f}"]
+    row += [f"{times.p50 * 1e3:.0f}", f"{times.p99 * 1e3:.0f}", str(times.replacements)]
+    row += [f"{each / 1e6:.1f}" for each in (times.memory_early, times.memory_at_end)]
+    return table([*header, "workers' MB early", "MB at end"], [row])
 
 
 def routes_table(samples: dict[int, Sample]) -> str:
@@ -243,6 +263,15 @@ def main() -> None:
             "first row is the way without any. Those of backends have two servers; limits and "
             "pages are not reached, passwords are right, the client of a redirect is not meant.\n",
             options_table(options.prices(rounds, seconds)),
+        ]
+    if "certificates" in arguments.only:
+        say("many certificates")
+        times = certificates.measure(1_000 if quick else 10_000, 20 if quick else 200)
+        parts += [
+            "## Many certificates\n",
+            "In the embedded store, two workers. A start ends with the first handshake for the "
+            "last name; a replacement with the new certificate on every worker.\n",
+            certificates_table(1_000 if quick else 10_000, times),
         ]
     if "routes" in arguments.only:
         say("many host routes")
