@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     _Result = TypeVar("_Result")
 
 _CONNECT_SECONDS = 2.0
+_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+"""After so many seconds of silence, then each so many, and so often before the peer is dead."""
 _GRACE_SECONDS = 10.0
 """So much longer than a long question may be kept, its answer may take to arrive."""
 _READ_BUFFER_BYTES = 1 << 20
@@ -233,7 +236,9 @@ class StoreHttp:
             raise StoreError(f"{self.store}: closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._context or True),
+                connector=aiohttp.TCPConnector(
+                    limit=0, ssl=self._context or True, socket_factory=_kept_alive
+                ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
                 # Compressing costs the server more time than the network saves.
                 headers={"Accept-Encoding": "identity"},
@@ -264,6 +269,20 @@ class Stream:
         return await self._http.patient(
             self._server, self._failures, self._response.content.readany()
         )
+
+
+def _kept_alive(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket on which the kernel asks a silent peer for a sign of life.
+
+    A watch may have nothing to say for hours. Without this a firewall between forgets the
+    connection, and neither side is told.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE.items():
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 async def _never_twice(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -192,6 +193,21 @@ async def test_a_failed_question_ends_the_watches_on_its_server(
         with pytest.raises(StoreError, match="the server failed, so the watch on it ended"):
             async with asyncio.timeout(5):
                 await each
+
+
+async def test_a_silent_watch_is_kept_alive_by_the_kernel(
+    servers: tuple[Backend, Backend], http: StoreHttp
+) -> None:
+    """Firewalls forget connections that are silent; nobody would ever be told."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+    servers[0].on("/watch", Answer((head,), after="hang"))
+    async with http.stream("POST", "/watch", body=b"", headers={}) as stream:
+        assert await stream.piece() == b"first"
+        server = f"0100007F:{servers[0].port:04X}"
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        timers = [fields[5] for fields in lines if fields[2] == server]
+        # The number before the colon is the kind of timer that runs: 2 is keep-alive.
+        assert [timer.partition(":")[0] for timer in timers] == ["02"]
 
 
 async def test_a_question_that_was_given_up_late_counts_as_failed(
