@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import yarl
 
+from kvproxy.control.health_http2 import ask_http2
+
 if TYPE_CHECKING:
     import ssl
 
@@ -41,12 +43,9 @@ class HealthClient:
 
         ``url`` is that of the request, parsed. Redirects are followed, and the last answer decides.
         """
-        timeout = aiohttp.ClientTimeout(total=request.timeout, sock_connect=self._dial_seconds)
         try:
-            async with self._session.get(
-                url, headers=request.headers, timeout=timeout, max_redirects=MAXIMUM_REDIRECTS
-            ) as response:
-                return "" if response.status in WELL else f"status {response.status}"
+            status = await self._status(request, url)
+            return "" if status in WELL else f"status {status}"
         except aiohttp.TooManyRedirects:
             return f"more than {MAXIMUM_REDIRECTS} redirects"
         except TimeoutError:
@@ -54,6 +53,16 @@ class HealthClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             text = str(error) or type(error).__name__
             return text[:MAXIMUM_REASON]
+
+    async def _status(self, request: HealthRequest, url: yarl.URL) -> int:
+        if url.scheme == "h2c":
+            async with asyncio.timeout(request.timeout):
+                return await ask_http2(url, request.headers)
+        timeout = aiohttp.ClientTimeout(total=request.timeout, sock_connect=self._dial_seconds)
+        async with self._session.get(
+            url, headers=request.headers, timeout=timeout, max_redirects=MAXIMUM_REDIRECTS
+        ) as response:
+            return response.status
 
     async def close(self) -> None:
         """Close the connections."""

@@ -37,18 +37,17 @@ def health_request(server_url: str, check: HealthCheck, default_interval: float)
     host = authority[: authority.index("]") + 1] if "]" in authority else authority.split(":")[0]
     if check.port:
         authority = f"{host}:{check.port}"
-    scheme = check.scheme or {"ws": "http", "wss": "https", "h2c": "http"}.get(
-        parts.scheme, parts.scheme
-    )
-    if scheme not in ("http", "https") or not host:
+    scheme = check.scheme or {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("http", "https", "h2c") or not host:
         raise ValueError(f"a server of scheme `{scheme}` cannot be checked")
     headers = {name: value for name, value in check.headers.items() if name.lower() != "host"}
     if not any(name.lower() == "user-agent" for name in headers):
         headers["User-Agent"] = f"kvproxy/{kvproxy.__version__} (health check)"
     headers["Host"] = check.hostname or authority
+    joined = urljoin(f"http://{authority}{parts.path}", check.path)
     return HealthRequest(
         server=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
-        url=urljoin(f"{scheme}://{authority}{parts.path}", check.path),
+        url=scheme + joined.removeprefix("http"),
         headers=headers,
         interval=_positive(check.interval, default_interval),
         timeout=_positive(check.timeout, DEFAULT_TIMEOUT_SECONDS),

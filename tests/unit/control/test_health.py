@@ -20,6 +20,7 @@ from kvproxy.model.health import check_key
 from kvproxy.model.messages import BackendEntry
 from tests.support.backend import Answer, Backend, Gate, plain_answer
 from tests.support.certificates import authority
+from tests.support.http2_backend import Http2Backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -53,6 +54,8 @@ URLS = {
     "IPv6 without port": ("http://[::1]", {"path": "/"}, "http://[::1]/"),
     "user name": ("http://u:p@a:80", {"path": "/"}, "http://a:80/"),
     "wss": ("wss://a", {"path": "/"}, "https://a/"),
+    "h2c": ("h2c://a:81/x", {"path": "y"}, "h2c://a:81/y"),
+    "h2c with another scheme": ("h2c://a", {"path": "/", "scheme": "http"}, "http://a/"),
 }
 
 
@@ -184,6 +187,34 @@ async def test_servers_with_tls_are_verified(client: HealthClient, loop_thread: 
         request = health_request(server.url, HealthCheck(path="/"), 30.0)
         assert (await client.ask(request, parsed(request)) == "") is well
         server.stop()
+
+
+HTTP2 = {
+    "well": ("/status/204", ""),
+    "ill": ("/status/503", "status 503"),
+    "redirect is not followed": ("/status/302", ""),
+    "reset": ("/reset", "the stream was reset with code 2"),
+    "silent": ("/wait", "no answer within 0.3 s"),
+}
+
+
+@pytest.mark.parametrize(("path", "expected"), HTTP2.values(), ids=HTTP2)
+async def test_servers_that_speak_nothing_but_http2(
+    path: str, expected: str, client: HealthClient, loop_thread: LoopThread
+) -> None:
+    server = Http2Backend(loop_thread)
+    check = HealthCheck(path=path, timeout=0.3, hostname="myhost", headers={"X-Token": "t"})
+    request = health_request(server.url, check, 30.0)
+    assert await client.ask(request, parsed(request)) == expected
+    server.stop()
+
+
+async def test_a_server_that_speaks_no_http2(client: HealthClient, backend: Backend) -> None:
+    url = backend.url.replace("http:", "h2c:")
+    request = health_request(url, HealthCheck(path="/", timeout=2.0), 30.0)
+    assert await client.ask(request, parsed(request)) != ""
+    refused = health_request("h2c://127.0.0.1:1", HealthCheck(path="/"), 30.0)
+    assert await client.ask(refused, parsed(refused)) != ""
 
 
 class World:
