@@ -10,6 +10,7 @@ from kvproxy.http.frames import (
     DEFAULT_WINDOW,
     ENABLE_CONNECT_PROTOCOL,
     END_STREAM,
+    ENHANCE_YOUR_CALM,
     FRAME_SIZE_ERROR,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
@@ -51,6 +52,7 @@ _DRAINING_PING: Final = b"draining"
 class Request:
     """A request head: what `kvproxy.http.blocks.BlockDecoder.request` says of it.
 
+    ``host_line``: the ``Host`` line that goes with it, and the end of the head.
     ``status``: what it must be answered with when it is refused, else 0. ``prepared``: what
     whoever serves it made of the head; equal requests of a connection may share one object.
     """
@@ -60,6 +62,7 @@ class Request:
         "flags",
         "head",
         "host",
+        "host_line",
         "length",
         "prepared",
         "priority",
@@ -80,6 +83,7 @@ class Request:
         """Keep the facts; the priority is read from the head."""
         self.head = head
         self.host = host
+        self.host_line = b"Host: %b\r\n\r\n" % host
         self.target = target
         self.flags = flags
         self.length = length
@@ -106,12 +110,14 @@ class ServerOwner(Owner, Protocol):
 class ServerStream(Stream):
     """The stream of one request."""
 
-    __slots__ = ("_priority", "_server", "request")
+    __slots__ = ("request",)
+
+    connection: ServerConnection
 
     def __init__(self, connection: ServerConnection, number: int, request: Request) -> None:
         """``request``: what is asked for."""
         # As in `Stream`, whose own method would be one more call for each request.
-        self.connection = self._server = connection
+        self.connection = connection
         self.number = number
         self.remote_open = self.local_open = True
         self.receive_window = STREAM_WINDOW
@@ -119,11 +125,14 @@ class ServerStream(Stream):
         self.expected = request.length
         self.outbox = None
         self.request = request
-        self._priority: Priority | None = None
+
+    def start(self, ended: bool) -> None:
+        """Begin to serve the request; ``ended``: it has no body."""
 
     def send_whole(self, data: bytes) -> None:
         """Send a whole answer in the form of HTTP/1.1, head and body: the common answer."""
-        connection = self._server
+        connection = self.connection
+        answer = None
         if not (connection.schedule or connection.paused or connection.table_update):
             room = connection.initial_window + self.send_credit
             if room > connection.send_window:
@@ -131,29 +140,39 @@ class ServerStream(Stream):
             if room > connection.frame_size:
                 room = connection.frame_size
             answer = encode_answer(data, self.number, room)
-            if answer is not None:
-                frames, size = answer
-                connection.send_window -= size
-                self.local_open = False
-                connection.answered(self, frames, size)
+        if answer is None:
+            block, end = encode_response(data)
+            self.send_head(block, ended=len(data) == end)
+            if len(data) > end:
+                self.send_data(data[end:], ended=True)
+            return
+        frames, size = answer
+        connection.send_window -= size
+        self.local_open = False
+        plain = not (self.remote_open or self.unread or connection.finishing)
+        if plain:
+            streams = connection.streams
+            del streams[self.number]
+            connection.useful += 1
+            if not streams and not connection.output and not connection.closed:
+                connection.send_at_once(frames)
                 return
-        block, end = encode_response(data)
-        self.send_head(block, ended=len(data) == end)
-        if len(data) > end:
-            self.send_data(data[end:], ended=True)
-
-    def start(self, ended: bool) -> None:
-        """Begin to serve the request; ``ended``: it has no body."""
+        connection.output_bytes += size
+        if connection.output_bytes > OUTPUT_LIMIT:
+            connection.paused = True
+        connection.write(frames)
+        if not plain:
+            connection.sent_all(self)
 
     @property
     def priority(self) -> Priority:
         """What the client wishes: in the request, or later."""
-        return self._priority or self.request.priority
+        return self.connection.wishes.get(self.number) or self.request.priority
 
     def set_priority(self, priority: Priority) -> None:
         """Change what the client wishes (RFC 9218, section 7)."""
         outbox = self.outbox
-        self._priority = priority
+        self.connection.wishes[self.number] = priority
         if outbox is not None:
             schedule = self.connection.schedule
             waiting = schedule.discard(self, outbox.priority)
@@ -177,10 +196,11 @@ class ServerConnection(ReadingConnection):
         """``owner``: serves the requests and moves the bytes."""
         super().__init__(owner, limits or Limits(), clock)
         self._make_stream = owner.make_stream
-        self._send_at_once = owner.send_at_once
+        self.send_at_once = owner.send_at_once
         self._memory: tuple[dict[bytes, Request], dict[bytes, Request]] = ({}, {})
         self._gaps: list[tuple[int, int]] = []
-        self._wishes: dict[int, Priority] = {}
+        self.wishes: dict[int, Priority] = {}
+        """What PRIORITY_UPDATE frames say, of requests that are in progress or to come."""
         self._preface = PREFACE
         # The last stream whose request is still served, once the client was told.
         self._final_stream = MAX_WINDOW
@@ -228,22 +248,6 @@ class ServerConnection(ReadingConnection):
         """Remove a stream."""
         super().forget(stream)
         self._look_whether_done()
-
-    def answered(self, stream: ServerStream, frames: bytes, size: int) -> None:
-        """End a stream whose answer is in ``frames``, with a body of ``size``."""
-        plain = not (stream.remote_open or stream.unread or self.finishing)
-        if plain:
-            self.useful += 1
-            del self.streams[stream.number]
-            if not self.streams and not self.output and not self.closed:
-                self._send_at_once(frames)
-                return
-        self.output_bytes += size
-        if self.output_bytes > OUTPUT_LIMIT:
-            self.paused = True
-        self.write(frames)
-        if not plain:
-            self.sent_all(stream)
 
     def sent_all(self, stream: Stream) -> None:
         """Take note that an answer is complete."""
@@ -296,8 +300,6 @@ class ServerConnection(ReadingConnection):
         streams[number] = stream = self._make_stream(self, number, request)
         if ended:
             stream.remote_open = False
-        if self._wishes and number in self._wishes:
-            stream.set_priority(self._wishes.pop(number))
         stream.start(bool(ended))
 
     def _refuse(self, number: int, code: int) -> None:
@@ -349,11 +351,20 @@ class ServerConnection(ReadingConnection):
         prioritised = int.from_bytes(payload[:4], "big") & MAX_WINDOW
         if prioritised % 2 == 0:
             raise ViolationError(PROTOCOL_ERROR, "PRIORITY_UPDATE of no request")
+        priority = parse_priority(payload[4:])
         stream = self.streams.get(prioritised)
         if stream is not None:
-            cast("ServerStream", stream).set_priority(parse_priority(payload[4:]))
-        elif prioritised > self.last_stream and len(self._wishes) < self.limits.streams:
-            self._wishes[prioritised] = parse_priority(payload[4:])
+            cast("ServerStream", stream).set_priority(priority)
+        elif prioritised > self.last_stream:
+            self.wishes[prioritised] = priority
+        if len(self.wishes) > self.limits.streams:
+            self.wishes = {
+                number: wish
+                for number, wish in self.wishes.items()
+                if number in self.streams or number > self.last_stream
+            }
+            if len(self.wishes) > 2 * self.limits.streams:
+                raise ViolationError(ENHANCE_YOUR_CALM, "priorities of too many requests")
 
     _READERS: ClassVar[dict[int, Callable[[Any, int, int, bytes], None]]] = {
         **ReadingConnection._READERS,

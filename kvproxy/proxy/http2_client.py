@@ -42,6 +42,7 @@ class Http2Client(asyncio.Protocol):
         "_loop",
         "_plain_descriptor",
         "_reading_paused",
+        "_write",
         "_write_paused",
         "clock",
         "deadline",
@@ -72,6 +73,7 @@ class Http2Client(asyncio.Protocol):
         """Greet the client."""
         listener = self.listener
         self.transport = cast("asyncio.Transport", transport)
+        self._write = self.transport.write
         tls = transport.get_extra_info("ssl_object")
         if tls is None:
             # As in `kvproxy.proxy.client`: the descriptor is used while nothing is queued on it.
@@ -139,6 +141,8 @@ class Http2Client(asyncio.Protocol):
         """Send what is all there is to send in this turn of the loop."""
         if self._corked:
             self._codec.write(frames)
+        elif self._descriptor < 0:
+            self._write(frames)
         else:
             self._send(frames)
 
@@ -178,7 +182,7 @@ class Http2Client(asyncio.Protocol):
 
     def _send(self, data: bytes) -> None:
         if self._descriptor < 0:
-            self.transport.write(data)
+            self._write(data)
             return
         sent = send(self._descriptor, data)
         if sent is None:
@@ -187,7 +191,7 @@ class Http2Client(asyncio.Protocol):
             # The socket is dead, and sending has consumed its error.
             self.transport.abort()
         else:
-            self.transport.write(data[sent:])
+            self._write(data[sent:])
 
     def _limit_backlog(self) -> None:
         """Read nothing that would only make more wait for a client that does not read."""

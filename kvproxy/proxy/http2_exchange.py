@@ -89,7 +89,7 @@ class Http2Exchange(ServerStream):
         self._started = 0.0
         self._status = 0
         self._trailers = b""
-        self._held: list[bytes] = []
+        self._held: bytearray | None = None
         self._expect_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -140,7 +140,7 @@ class Http2Exchange(ServerStream):
                 return
             self._upstream = upstream = idle.pop()
             upstream.exchange = self
-            out = prefix + (server.host_line if not chain.pass_host else self.host_line(server))
+            out = prefix + (server.host_line if not chain.pass_host else request.host_line)
             if upstream.descriptor >= 0:
                 sent = send(upstream.descriptor, out)
                 if sent is not None:
@@ -166,7 +166,7 @@ class Http2Exchange(ServerStream):
             self._expect_timer = asyncio.get_running_loop().call_later(
                 EXPECT_SECONDS, self._continue
             )
-        received = b"%b%bHost: %b\r\n\r\n" % (head, request.cut, request.host)
+        received = head + request.cut + request.host_line
         asked = understand(
             client.listener, received, head, request.host, request.target, self.flags
         )
@@ -215,7 +215,8 @@ class Http2Exchange(ServerStream):
         """Pass on what a WebSocket client sends; before the server's 101 it is held back."""
         upstream = self._upstream
         if self._phase != TUNNELLING:
-            self._held.append(data)
+            self._held = self._held or bytearray()
+            self._held += data
         elif upstream is not None:
             upstream.send_request(data)
             if upstream.writable:
@@ -272,7 +273,7 @@ class Http2Exchange(ServerStream):
         """Return the ``Host`` line that ``server`` is sent, and the end of the head."""
         if self._chain is not None and not self._chain.pass_host:
             return server.host_line
-        return b"Host: %b\r\n\r\n" % self.request.host
+        return self.request.host_line
 
     def another_server(self, tries: int, error: DialError) -> Server | None:
         """Return the server to be tried next (specification section 8.6)."""
@@ -392,7 +393,7 @@ class Http2Exchange(ServerStream):
         self.deadline = float("inf")
         head = b"HTTP/1.1 200 OK" + without(data, b"sec-websocket-accept")[data.index(b"\r\n") :]
         self.send_head(encode_response(head)[0])
-        held, self._held = b"".join(self._held), []
+        held, self._held = bytes(self._held or b""), None
         upstream = self._upstream
         if held and upstream is not None:
             upstream.send_request(held)
@@ -451,7 +452,7 @@ class Http2Exchange(ServerStream):
         self._client.quiet_since = self.clock.now
         self._cancel_expect()
         self._drop_upstream()
-        self._held = []
+        self._held = None
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
