@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import time
@@ -306,7 +307,10 @@ def describe(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {_certificate_reason(error.certificate_error)}"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect: {error.os_error.strerror or error.os_error}"
+        number = error.os_error.errno or 0
+        # asyncio's own text shows its internals; numbers below zero are those of name resolution.
+        reason = os.strerror(number) if number > 0 else error.os_error.strerror
+        return f"cannot connect: {reason or error.os_error}"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the connection was closed"
     return str(error) or type(error).__name__

@@ -108,7 +108,10 @@ class StoreSource:
                     _logger.info("%s: reading everything again: %s", self.name, error)
                 elif not self._closing and reported != str(error):
                     reported = str(error)
-                    yield self._failure(Problem(message=str(error), where=self.name))
+                    # Most stores begin with their name: once is enough.
+                    named = reported.startswith((f"{self.name} ", f"{self.name}:"))
+                    where = "" if named else self.name
+                    yield self._failure(Problem(message=reported, where=where))
                 await self._pause(needless=compacted)
 
     def prove(self) -> None:

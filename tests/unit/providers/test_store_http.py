@@ -145,6 +145,19 @@ async def test_a_connection_that_breaks_sends_nothing_twice(
     await http.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("127.0.0.1", "Connection refused"), ("no-such-host.invalid", "(not known|resolution)")],
+    ids=["refused", "unknown-name"],
+)
+async def test_nobody_there_is_said_in_words(host: str, reason: str) -> None:
+    with ReservedPort() as closed:
+        http = StoreHttp("test", f"{host}:{closed.port}", 99, None)
+        with pytest.raises(StoreError, match=f"{host}:{closed.port}: cannot connect: .*{reason}"):
+            await ask(http)
+        await http.close()
+
+
 async def test_every_reason_is_named(servers: tuple[Backend, Backend], http: StoreHttp) -> None:
     first, second = servers
     first.on("/ask", SILENT)
