@@ -16,6 +16,7 @@ from tests.support.backend import (
     Gate,
     InTurn,
     ManualServer,
+    ReservedPort,
     echoed,
     plain_answer,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.support.backend import LoopThread
 
 MEGABYTE = 1_000_000
+OUTGOING_PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
 BODY = random.Random(1).randbytes(5 * MEGABYTE)
 
 
@@ -38,6 +40,7 @@ class Stage:
 
     def __init__(self, loop_thread: LoopThread) -> None:
         """Start everything."""
+        self.nobody = ReservedPort()
         self.plain = Backend(loop_thread, "plain")
         self.tls = Backend(
             loop_thread, "tls", tls=authority().server_context("127.0.0.1", "localhost")
@@ -55,12 +58,14 @@ class Stage:
                 },
             },
             static={"rootCAs": [str(authority().path)]},
+            environment=dict.fromkeys(OUTGOING_PROXY, f"http://127.0.0.1:{self.nobody.port}"),
         )
         self.proxy.start()
 
     def stop(self) -> None:
         """Stop everything."""
         self.proxy.stop()
+        self.nobody.release()
         self.plain.stop()
         self.tls.stop()
         self.manual.stop()
@@ -337,3 +342,9 @@ def test_absolute_form_and_origin_form_are_one(stage: Stage) -> None:
         for target in ("/x?y", "http://plain/x?y", "HTTP://plain/x?y")
     ]
     assert {echoed(answer).target for answer in answers} == {b"/x?y"}
+
+
+def test_no_outgoing_proxy(stage: Stage) -> None:
+    """A proxy that the environment names (this one refuses) does not stand before the servers."""
+    for host in ("plain", "tls"):
+        assert stage.proxy.fetch("/", host=host).value("X-Server") == host.encode()
