@@ -151,3 +151,27 @@ def test_garbage_among_the_settings_leaves_those_of_the_last_start(world: World)
     assert "STALE: static settings" in log
     # The store says that it is garbage for as long as it is.
     assert "static settings differ from those in use: workers" in log
+
+
+def test_entry_points_of_the_store_change_while_it_runs(world: World) -> None:
+    """No restart, whatever the key: added, moved to another address, taken away."""
+    world.process.start()
+    world.served()
+    first = world.status()["pid"]
+    other = ReservedPort()
+    try:
+        address = f"127.0.0.1:{other.port}"
+        world.put({"entrypoints/extra/address": address})
+        wait_until(
+            lambda: world.status()["entryPoints"].get("extra") == [address], "the new address", 10
+        )
+        assert fetch(other.port, build_request("/", host=ROUTE)).status == 200
+        assert world.get() == 0
+        world.put({}, delete=("entrypoints/extra/address",))
+        wait_until(lambda: "extra" not in world.status()["entryPoints"], "its end", 10)
+        world.put({"entrypoints/extra/address": f"127.0.0.1:{world.port}"})
+        world.served()
+    finally:
+        other.release()
+    assert world.status()["pid"] == first
+    assert [each for each in world.status()["problems"] if each["provider"] == "settings"] == []

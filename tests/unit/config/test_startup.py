@@ -9,7 +9,7 @@ import pytest
 
 from kvproxy.config.last_keys import keep
 from kvproxy.config.settings import LocalSources, SettingsError
-from kvproxy.config.startup import Start, examine, prepare
+from kvproxy.config.startup import Start, again, examine, prepare
 from kvproxy.config.static_keys import StaticKeys
 from kvproxy.provider import Transaction
 from providers.embedded import EmbeddedStore
@@ -200,3 +200,17 @@ async def test_examining_a_store_that_does_not_answer_is_a_warning(
     assert settings.static.workers == 3
     assert "not an embedded store" in str(settings.problems[0])
     assert not settings.problems[0].fatal
+
+
+async def test_settings_that_are_read_again_take_nothing_for_the_store(world: World) -> None:
+    await world.put(entrypoints__extra__address=":82")
+    (place,) = world.sources.stores()
+    first = await again(world.sources, (place,), None)
+    assert set(first.settings.static.entry_points) == {"http", "extra"}
+    await world.put()
+    with pytest.raises(SettingsError, match="the store is empty, which is taken for a loss"):
+        await again(world.sources, (place,), first.keys)
+    world.damage()
+    with pytest.raises(SettingsError):
+        await again(world.sources, (place,), first.keys)
+    assert (await again(world.sources, (), None)).origin == "no store"
