@@ -24,7 +24,7 @@ from kvproxy.model.health import check_key
 from kvproxy.model.messages import HealthChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import yarl
 
@@ -95,7 +95,7 @@ class HealthChecks:
         self._known_down = set(known_down)
         self._checks: dict[bytes, _Check] = {}
         self._users: Counter[bytes] = Counter()
-        self._backends: dict[EntryKey, BackendEntry] = {}
+        self._backends: Mapping[EntryKey, BackendEntry] = {}
         self._generation: int | None = None
         self._gone: list[bytes] = []
         self._due: list[tuple[float, int, _Check]] = []
@@ -123,8 +123,7 @@ class HealthChecks:
         To be called before the workers are told of the generation: a server that is known to be
         down is down in it from the start, even if it is checked in another way now.
         """
-        down = {check.request.server for check in self._checks.values() if check.down}
-        before, self._backends = self._backends, dict(generation.backends)
+        before, self._backends = self._backends, generation.backends
         if generation.base == self._generation:
             changed: Iterable[EntryKey] = generation.changes.backends
         else:
@@ -137,6 +136,9 @@ class HealthChecks:
             if old is not new:
                 added += [] if new is None else self._add(new)
                 removed += [] if old is None else self._keys(old)
+        down: set[str] = set()
+        if added:
+            down = {check.request.server for check in self._checks.values() if check.down}
         self._remove(removed)
         self._begin([self._checks[key] for key in added if key in self._checks], down)
 
