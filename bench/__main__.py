@@ -6,17 +6,22 @@ import argparse
 import datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench import certificates, machine, options, scenarios
+from bench import certificates, http2, machine, options, scenarios
 from bench.certificates import CertificateTimes
 from bench.load import BROWSER_HEADERS
 from bench.origins import EmbeddedOrigin, FileOrigin, ServerOrigin
 from bench.scenarios import ChangeTimes, Sample, say
 
+if TYPE_CHECKING:
+    from bench.peers import Peer
+
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 ALL = (
     "requests",
     "tls",
+    "http2",
     "certificates",
     "options",
     "routes",
@@ -118,6 +123,34 @@ def changes_table(first: str, measured: dict[str, dict[int, ChangeTimes]]) -> st
         for count, each in times.items()
     ]
     return table([first, "frontends", "p50 ms", "p99 ms", "changes"], rows)
+
+
+def http2_parts(peers: list[Peer], rounds: int, seconds: float) -> list[str]:
+    """Measure requests over TLS by kind, and gRPC calls in clear."""
+    with_http2 = [peer for peer in peers if peer.http2_command is not None]
+    rows = [
+        [case, name, f"{each:.1f}", f"{by_peer['kvproxy'] / each:.2f}x"]
+        for case, by_peer in http2.requests(with_http2, rounds, seconds).items()
+        for name, each in by_peer.items()
+    ]
+    with_grpc = [peer for peer in peers if peer.grpc_command is not None]
+    calls = http2.grpc(with_grpc, rounds, seconds)
+    return [
+        "## HTTP/2 over TLS\n",
+        f"{http2.CONNECTIONS} connections; h2load, and a client of our own where every request "
+        "is different (path and two headers that enter the dynamic table).\n",
+        table(["requests", "proxy", "CPU us a request", "kvproxy's CPU / this"], rows),
+        "## gRPC\n",
+        f"Unary calls with messages of 5 bytes, {http2.CONNECTIONS} connections with 32 streams, "
+        "HTTP/2 in clear on both sides.\n",
+        table(
+            ["proxy", "CPU us a call", "kvproxy's CPU / this"],
+            [
+                [name, f"{each:.1f}", f"{calls['kvproxy'] / each:.2f}x"]
+                for name, each in calls.items()
+            ],
+        ),
+    ]
 
 
 def changes(quick: bool) -> list[str]:
@@ -255,6 +288,9 @@ def main() -> None:
             "resumed with a ticket.\n",
             handshakes_table(scenarios.handshakes(with_tls, rounds, seconds)),
         ]
+    if "http2" in arguments.only:
+        say("HTTP/2")
+        parts += http2_parts(peers, rounds, seconds)
     if "options" in arguments.only:
         say("options")
         parts += [

@@ -25,13 +25,17 @@ PEERS_DIRECTORY = Path(__file__).parent.parent / ".peers"
 @dataclass
 class Peer:
     """How one proxy is started. ``command`` writes its configuration into a folder and returns
-    argv; ``tls_command`` the same for a TLS port, with the certificate of `certificate_files`."""
+    argv; ``tls_command`` the same for a TLS port, with the certificate of `certificate_files`,
+    ``http2_command`` for one that offers HTTP/2, ``grpc_command`` for HTTP/2 in clear on both
+    sides."""
 
     name: str
     command: Callable[[Path, int, int], list[str]]
     version: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     tls_command: Callable[[Path, int, int], list[str]] | None = None
+    http2_command: Callable[[Path, int, int], list[str]] | None = None
+    grpc_command: Callable[[Path, int, int], list[str]] | None = None
 
     def installed(self) -> bool:
         """Whether its program is on this machine."""
@@ -68,12 +72,15 @@ def certificate_files(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def nginx(folder: Path, port: int, backend: int, *, tls: bool = False) -> list[str]:
+def nginx(
+    folder: Path, port: int, backend: int, *, tls: bool = False, http2: bool = False
+) -> list[str]:
     """nginx with an upstream keep-alive pool."""
     listen = ""
     if tls:
         certificate, key = certificate_files(folder)
-        listen = f"ssl; ssl_certificate {certificate}; ssl_certificate_key {key}; "
+        listen = f"ssl {'http2' if http2 else ''}; "
+        listen += f"ssl_certificate {certificate}; ssl_certificate_key {key}; "
         listen += "ssl_protocols TLSv1.2 TLSv1.3"
     configuration = f"""
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -95,12 +102,15 @@ http {{
     return ["nginx", "-e", f"{folder}/error.log", "-c", write(folder, "nginx.conf", configuration)]
 
 
-def haproxy(folder: Path, port: int, backend: int, *, tls: bool = False) -> list[str]:
+def haproxy(
+    folder: Path, port: int, backend: int, *, tls: bool = False, http2: bool = False
+) -> list[str]:
     """HAProxy in HTTP mode, one thread, reused connections."""
     bind = ""
     if tls:
         both = "".join(path.read_text() for path in certificate_files(folder))
-        bind = f"ssl crt {write(folder, 'both.pem', both)} alpn http/1.1"
+        offered = "h2,http/1.1" if http2 else "http/1.1"
+        bind = f"ssl crt {write(folder, 'both.pem', both)} alpn {offered}"
     configuration = f"""
 global
   nbthread 1
@@ -157,8 +167,14 @@ providers: {{file: {{filename: "{dynamic}"}}}}
     return [str(PEERS_DIRECTORY / "bin/traefik"), f"--configFile={static}"]
 
 
-def envoy(folder: Path, port: int, backend: int) -> list[str]:
-    """Envoy with one worker thread."""
+def envoy(folder: Path, port: int, backend: int, *, http2: bool = False) -> list[str]:
+    """Envoy with one worker thread; ``http2``: to its servers."""
+    options = ""
+    if http2:
+        options = """typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}"""
     configuration = f"""
 static_resources:
   listeners:
@@ -182,6 +198,7 @@ static_resources:
   clusters:
   - name: servers
     type: STATIC
+    {options}
     load_assignment:
       cluster_name: servers
       endpoints:
@@ -220,8 +237,13 @@ http://{HOST}:{port} {{
     return [str(PEERS_DIRECTORY / "bin/caddy"), "run", "--config", path, "--adapter", "caddyfile"]
 
 
-def kvproxy(folder: Path, port: int, backend: int, *, tls: bool = False) -> list[str]:
-    """kvproxy with one worker and the file provider; metrics counted, access log off (defaults)."""
+def kvproxy(
+    folder: Path, port: int, backend: int, *, tls: bool = False, scheme: str = "http"
+) -> list[str]:
+    """kvproxy with one worker and the file provider; metrics counted, access log off (defaults).
+
+    ``scheme``: of the server.
+    """
     section = ""
     if tls:
         certificate, key = certificate_files(folder)
@@ -237,7 +259,7 @@ backend = "servers"
 [frontends.bench.routes.host]
 rule = "Host:{HOST}"
 [backends.servers.servers.one]
-url = "http://127.0.0.1:{backend}"
+url = "{scheme}://127.0.0.1:{backend}"
 """
     path = write(folder, "kvproxy.toml", configuration)
     state = folder / "state"
@@ -264,12 +286,43 @@ def all_peers() -> dict[str, Peer]:
     traefik_version = [str(PEERS_DIRECTORY / "bin/traefik"), "version"]
     version = [sys.executable, "-m", "kvproxy", "version"]
     peers = [
-        Peer("kvproxy", kvproxy, version, tls_command=partial(kvproxy, tls=True)),
+        Peer(
+            "kvproxy",
+            kvproxy,
+            version,
+            tls_command=partial(kvproxy, tls=True),
+            http2_command=partial(kvproxy, tls=True),
+            grpc_command=partial(kvproxy, scheme="h2c"),
+        ),
         Peer("kvproxy, pure Python", kvproxy, version, {"KVPROXY_PURE_PYTHON": "1"}),
-        Peer("nginx", nginx, ["nginx", "-v"], tls_command=partial(nginx, tls=True)),
-        Peer("HAProxy", haproxy, ["haproxy", "-v"], tls_command=partial(haproxy, tls=True)),
-        Peer("Envoy", envoy, [_envoy_program(), "--version"]),
-        Peer("Traefik v3", traefik, traefik_version, one_core, partial(traefik, tls=True)),
+        Peer(
+            "nginx",
+            nginx,
+            ["nginx", "-v"],
+            tls_command=partial(nginx, tls=True),
+            http2_command=partial(nginx, tls=True, http2=True),
+        ),
+        Peer(
+            "HAProxy",
+            haproxy,
+            ["haproxy", "-v"],
+            tls_command=partial(haproxy, tls=True),
+            http2_command=partial(haproxy, tls=True, http2=True),
+        ),
+        Peer(
+            "Envoy",
+            envoy,
+            [_envoy_program(), "--version"],
+            grpc_command=partial(envoy, http2=True),
+        ),
+        Peer(
+            "Traefik v3",
+            traefik,
+            traefik_version,
+            one_core,
+            tls_command=partial(traefik, tls=True),
+            http2_command=partial(traefik, tls=True),
+        ),
         Peer("Caddy", caddy, [str(PEERS_DIRECTORY / "bin/caddy"), "version"], one_core),
     ]
     return {peer.name: peer for peer in peers}
@@ -279,7 +332,9 @@ def backend_command(folder: Path, ports: list[int]) -> list[str]:
     """An nginx that answers 1 KB from memory, a different letter on each port."""
     servers = "\n".join(
         f"server {{ listen 127.0.0.1:{port} backlog=4096; "
-        f'location / {{ return 200 "{chr(97 + at) * 1024}"; }} }}'
+        f'location / {{ return 200 "{chr(97 + at) * 1024}"; }} '
+        f"location = /unique {{ add_header X-Request-Id $request_id; "
+        f'add_header X-Sent $msec; return 200 "{chr(97 + at) * 1024}"; }} }}'
         for at, port in enumerate(ports)
     )
     configuration = f"""

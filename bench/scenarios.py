@@ -89,11 +89,21 @@ def backend(folder: Path, servers: int = 1) -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def started(peer: Peer, backend_port: int, folder: Path, *, tls: bool) -> Iterator[tuple[int, int]]:
-    """Start a proxy on its core for the time of the block; yields its port and process id."""
+def started(
+    peer: Peer,
+    backend_port: int,
+    folder: Path,
+    *,
+    tls: bool,
+    make: Callable[[Path, int, int], list[str]] | None = None,
+) -> Iterator[tuple[int, int]]:
+    """Start a proxy on its core for the time of the block; yields its port and process id.
+
+    ``make``: in place of the peer's own command.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as place:
         port = machine.free_port()
-        make = peer.tls_command if tls else peer.command
+        make = make or (peer.tls_command if tls else peer.command)
         assert make is not None, f"{peer.name} has no TLS configuration"
         command = pinned(PROXY_CORE, make(Path(place), port, backend_port))
         with running(command, peer.environment, folder / "proxy.out") as process:
