@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from kvproxy.control.health_client import parsed
-from kvproxy.control.health_request import HealthRequest, health_request
+from kvproxy.control.health_request import HealthRequest, health_request, parsed
 from kvproxy.log import pairs
 from kvproxy.model.health import check_key
 from kvproxy.model.messages import HealthChange
@@ -44,7 +43,7 @@ _logger = logging.getLogger("kvproxy.control")
 
 
 class Asker(Protocol):
-    """Asks one server; `kvproxy.control.health_client.HealthClient`."""
+    """Asks one server; `kvproxy.control.health_asker.HealthAsker`."""
 
     async def ask(self, request: HealthRequest, url: yarl.URL) -> str:
         """Return what is wrong; empty: the server is well."""

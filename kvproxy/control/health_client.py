@@ -6,12 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp
-import yarl
 
 from kvproxy.control.health_http2 import ask_http2
 
 if TYPE_CHECKING:
     import ssl
+
+    import yarl
 
     from kvproxy.control.health_request import HealthRequest
 
@@ -69,8 +70,3 @@ class HealthClient:
         await self._session.close()
         # aiohttp closes the sockets in the next turns of the loop.
         await asyncio.sleep(0)
-
-
-def parsed(request: HealthRequest) -> yarl.URL:
-    """Return the URL of a request in the form that `HealthClient.ask` wants."""
-    return yarl.URL(request.url, encoded=True)

@@ -10,6 +10,8 @@ from msgspec import Struct
 import kvproxy
 
 if TYPE_CHECKING:
+    import yarl
+
     from kvproxy.model.dynamic import HealthCheck
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
@@ -56,3 +58,11 @@ def health_request(server_url: str, check: HealthCheck, default_interval: float)
 
 def _positive(given: float | None, default: float) -> float:
     return given if given is not None and given > 0 else default
+
+
+def parsed(request: HealthRequest) -> yarl.URL:
+    """Return the URL of a request in the form that `HealthAsker.ask` wants."""
+    # Only those who check servers wait for it to load.
+    import yarl  # noqa: PLC0415
+
+    return yarl.URL(request.url, encoded=True)

@@ -45,13 +45,12 @@ from kvproxy.control.control_socket import ControlServer
 from kvproxy.control.entry_points import EntryPoints
 from kvproxy.control.fleet import Fleet, slot_count
 from kvproxy.control.health import HealthChecks
-from kvproxy.control.health_client import HealthClient
+from kvproxy.control.health_asker import HealthAsker
 from kvproxy.control.reload import Reload
 from kvproxy.control.sources import configured
 from kvproxy.control.state_directory import StateDirectory, StateDirectoryError
 from kvproxy.control.static_watch import StaticWatch
 from kvproxy.control.worker_records import WorkerRecords, send_signal
-from kvproxy.http.trust import server_context
 from kvproxy.log import pairs
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class Supervisor:
         self._reload: Reload
         self._fleet: Fleet
         self._health: HealthChecks
-        self._health_client: HealthClient
+        self._health_asker: HealthAsker
         self._plane: ControlPlane
         self._announcers: list[Announcer]
         self._control: ControlServer
@@ -176,10 +175,9 @@ class Supervisor:
             tls=self._points.tls,
             ticket_secret=b"" if inheritance is None else inheritance.ticket_secret,
         )
-        trust = server_context(settings.root_cas, verify=not settings.insecure_skip_verify)
-        self._health_client = HealthClient(trust, settings.forwarding_timeouts.dial_timeout)
+        self._health_asker = HealthAsker(settings)
         self._health = HealthChecks(
-            self._health_client,
+            self._health_asker,
             settings.health_check.interval,
             self._fleet.tell_health,
             () if inheritance is None else inheritance.down,
@@ -388,7 +386,7 @@ class Supervisor:
         await stopping
         self._control.close()
         await self._health.close()
-        await self._health_client.close()
+        await self._health_asker.close()
         for task in self._background:
             task.cancel()
         self._remove_pid_file()

@@ -11,8 +11,8 @@ import pytest
 
 from kvproxy.control.generation import EMPTY, Changes
 from kvproxy.control.health import HealthChecks
-from kvproxy.control.health_client import HealthClient, parsed
-from kvproxy.control.health_request import health_request
+from kvproxy.control.health_client import HealthClient
+from kvproxy.control.health_request import health_request, parsed
 from kvproxy.http.trust import server_context
 from kvproxy.model.dynamic import Backend as BackendOptions
 from kvproxy.model.dynamic import HealthCheck, Server
