@@ -13,7 +13,7 @@ class Allowance:
     """A bucket that fills with time and with useful work, and is emptied by everything else.
 
     It holds at most ``capacity`` and gains ``rate`` a second. ``clock`` gives seconds; it is only
-    asked when the bucket is empty.
+    asked when the bucket is empty, so that after a pause twice the capacity may pass at once.
     """
 
     __slots__ = ("_capacity", "_clock", "_filled_at", "_level", "_rate")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -612,3 +613,15 @@ def test_the_end_of_the_program_is_announced(loop_thread: LoopThread) -> None:
     assert proxy.wait_for_exit() == 0
     proxy.stop()
     server.stop()
+
+
+@pytest.mark.parametrize("way", ["http", "https"])
+def test_curl(stage: Stage, way: str) -> None:
+    """A client of the world outside, with bodies both ways."""
+    options = ["--http2-prior-knowledge"] if way == "http" else ["--http2", "--insecure"]
+    url = f"{way}://127.0.0.1:{stage.proxy.ports[way]}/curl"
+    command = ["curl", "--silent", "--show-error", "--max-time", "10", *options, "--data-binary"]
+    command += ["@-", "--header", "Host: a.test", "--write-out", "\n%{http_version} %{http_code}"]
+    done = subprocess.run([*command, url], input=LARGE, capture_output=True, check=False)
+    assert done.stdout.endswith(b"\n2 200"), done.stderr
+    assert LARGE in done.stdout
