@@ -43,8 +43,8 @@ class Rhythm(Struct, frozen=True, kw_only=True):
     ``longest_pause``, each +-50 % at random.
     """
 
-    quiet: float = 0.05
-    busy: float = 0.4
+    quiet: float = 0.1
+    busy: float = 0.5
     patience: float = 5.0
     first_pause: float = 0.5
     longest_pause: float = 30.0

@@ -65,6 +65,12 @@ UPSTREAM_IDLE_SECONDS = 90.0
 LONGEST_SWEEP_SECONDS = 1.0
 SHORTEST_SWEEP_SECONDS = 0.05
 
+REST_FACTOR = 50
+"""Looking at all servers or backends may take one part in so many of the time."""
+
+LONGEST_REST_SECONDS = 5.0
+"""A heart-beat must come in time whatever it costs."""
+
 PORTION = 1_000
 """So many servers or backends are looked at in one turn of the loop."""
 
@@ -289,18 +295,21 @@ class Worker:
             for listener in self._all_listeners():
                 listener.sweep(now)
             if now > pools_at:
-                pools_at = now + LONGEST_SWEEP_SECONDS
                 async for servers in in_portions(self._plan.servers):
                     for server in servers:
                         if server.idle or server.multiplexed:
                             server.close_idle(now - UPSTREAM_IDLE_SECONDS)
+                pools_at = now + rest_after(monotonic() - now, LONGEST_SWEEP_SECONDS)
             await asyncio.sleep(self._sweep_seconds)
 
     async def _report(self) -> None:
         """Send the heart-beat."""
+        pause = STATISTICS_SECONDS
         while True:
-            await asyncio.sleep(STATISTICS_SECONDS)
+            await asyncio.sleep(pause)
+            began = monotonic()
             self._channel.send(await self._statistics())
+            pause = rest_after(monotonic() - began, STATISTICS_SECONDS)
 
     async def _statistics(self) -> Statistics:
         statuses = self._past_statuses
@@ -362,6 +371,12 @@ class Worker:
 
     def _name_process(self) -> None:
         setproctitle(f"kvproxy: worker {self._slot} (generation {self._plan.generation})")
+
+
+def rest_after(took: float, usual: float) -> float:
+    """Return how long to do nothing after work that took so many seconds: longer than ``usual``
+    where there is so much to look at that it would cost too much."""
+    return min(max(usual, took * REST_FACTOR), LONGEST_REST_SECONDS)
 
 
 async def in_portions(items: Iterable[Item]) -> AsyncIterator[list[Item]]:

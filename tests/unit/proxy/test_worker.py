@@ -36,7 +36,7 @@ from kvproxy.model.static import (
     RespondingTimeouts,
     StaticConfiguration,
 )
-from kvproxy.proxy.worker import PORTION, in_portions, sweep_seconds
+from kvproxy.proxy.worker import PORTION, in_portions, rest_after, sweep_seconds
 from tests.unit.proxy.worlds import backend, frontend, generation_digest, whole
 
 SLOT = 3
@@ -527,3 +527,10 @@ async def test_many_things_are_looked_at_in_portions_between_which_others_run() 
     beside.cancel()
     assert seen == list(range(3 * PORTION + 1))
     assert turns == [PORTION, 2 * PORTION, 3 * PORTION]
+
+
+@pytest.mark.parametrize(
+    ("took", "rest"), [(0.0, 1.0), (0.01, 1.0), (0.05, 2.5), (0.09, 4.5), (3.0, 5.0)]
+)
+def test_much_to_look_at_is_looked_at_less_often(took: float, rest: float) -> None:
+    assert rest_after(took, 1.0) == pytest.approx(rest)
