@@ -7,10 +7,11 @@ A stream is an exchange of its own (`kvproxy.proxy.http2_exchange`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from kvproxy.http.frames import ENHANCE_YOUR_CALM, INADEQUATE_SECURITY
+from kvproxy.http.frames import ENHANCE_YOUR_CALM, INADEQUATE_SECURITY, INTERNAL_ERROR
 from kvproxy.http.http2_server import ServerConnection
 from kvproxy.http.scan import send
 from kvproxy.proxy.client import LINGER_SECONDS, QUIET_SECONDS
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import ssl
 
     from kvproxy.proxy.listener import Listener
+
+logger = logging.getLogger("kvproxy.proxy")
 
 BACKLOG_LIMIT = 1_048_576
 """Bytes that wait for the client before nothing more is read of it."""
@@ -103,7 +106,11 @@ class Http2Client(asyncio.Protocol):
         """Take bytes of the client."""
         codec = self._codec
         self._corked = True
-        codec.receive(data)
+        try:
+            codec.receive(data)
+        except Exception:
+            logger.exception("a connection failed in the proxy")
+            codec.fail(INTERNAL_ERROR, "a defect of the proxy")
         self._corked = False
         if codec.output or self._ending:
             self._flush()
