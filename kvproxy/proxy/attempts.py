@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from kvproxy.http.answer import Answer, text_answer
 from kvproxy.http.scan import CHUNKED, IDEMPOTENT
 from kvproxy.proxy.dial import start_dial
+from kvproxy.proxy.link import Link
 
 if TYPE_CHECKING:
     from kvproxy.middleware.contract import Request
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.exchange import Exchange, Upstream
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.server import DialError, Server
@@ -26,7 +26,7 @@ CLIENT_LEFT = 499
 """What middlewares are told of a request whose client left before its answer began."""
 
 
-class Attempts:
+class Attempts(Link):
     """One request towards the servers of a chain. `start` is called once."""
 
     __slots__ = (
@@ -43,15 +43,13 @@ class Attempts:
         "_server",
         "_status",
         "_tries",
-        "_upstream",
-        "exchange",
     )
 
     def __init__(
         self, exchange: Exchange, listener: Listener, chain: Chain, request: Request, head: bytes
     ) -> None:
         """``head``: the outgoing head without its ``Host`` line."""
-        self.exchange = exchange
+        super().__init__(exchange)
         self._listener = listener
         self._chain = chain
         self._request = request
@@ -65,7 +63,6 @@ class Attempts:
         self._server: Server | None = None
         self._status = 0
         self._tries = 0
-        self._upstream: Upstream | None = None
 
     def start(self, body: list[bytes]) -> None:
         """Ask a server; ``body``: what has come of the request's body. May end at once."""
@@ -123,21 +120,6 @@ class Attempts:
 
     # What the exchange asks of its upstream.
 
-    @property
-    def server(self) -> Server | None:
-        """The server that is asked, None while there is none."""
-        return None if self._upstream is None else self._upstream.server
-
-    @property
-    def writable(self) -> bool:
-        """Whether more of the request may come."""
-        return self._upstream is None or self._upstream.writable
-
-    def send_request(self, data: bytes) -> None:
-        """Pass body bytes on."""
-        if self._upstream is not None:
-            self._upstream.send_request(data)
-
     def pause_reading(self) -> None:
         """Bring no more of the answer for now."""
         self._reading_paused = True
@@ -149,11 +131,6 @@ class Attempts:
         self._reading_paused = False
         if self._upstream is not None:
             self._upstream.resume_reading()
-
-    def time_out(self) -> None:
-        """Give up the server that is asked."""
-        if self._upstream is not None:
-            self._upstream.time_out()
 
     def close(self) -> None:
         """End after everything sent has been taken."""
@@ -167,38 +144,6 @@ class Attempts:
         self._end(self._status or CLIENT_LEFT)
 
     # What the server's connection tells its exchange.
-
-    @property
-    def decodes(self) -> bool:
-        """Whether chunked bodies are wanted without their framing."""
-        return self.exchange.decodes
-
-    @property
-    def flags(self) -> int:
-        """The flags of the exchange."""
-        return self.exchange.flags
-
-    @flags.setter
-    def flags(self, value: int) -> None:
-        self.exchange.flags = value
-
-    @property
-    def sending(self) -> bool:
-        """Whether more of the request is to come."""
-        return self.exchange.sending
-
-    @property
-    def clock(self) -> Clock:
-        """The worker's clock."""
-        return self.exchange.clock
-
-    def routed(self, chain: Chain) -> None:
-        """Pass on which chain was found."""
-        self.exchange.routed(chain)
-
-    def host_line(self, server: Server) -> bytes:
-        """Return the ``Host`` line that this server is sent, and the end of the head."""
-        return self.exchange.host_line(server)
 
     def another_server(self, tries: int, error: DialError) -> Server | None:
         """Begin another attempt after a server could not be reached."""
@@ -219,10 +164,6 @@ class Attempts:
         """Take an answer of the proxy's own."""
         self._answer(answer)
 
-    def response_informational(self, data: bytes, status: int) -> None:
-        """Pass a 1xx answer on."""
-        self.exchange.response_informational(data, status)
-
     def response_head(
         self, head: bytes, status: int, kind: int, length: int, piece: bytes, ended: bool
     ) -> None:
@@ -232,22 +173,6 @@ class Attempts:
             self._upstream = None
             self._end(status)
         self.exchange.response_head(head + self._cookie, status, kind, length, piece, ended)
-
-    def response_whole(self, data: bytes) -> None:
-        """Never called: the flags ask for the split form."""
-        raise NotImplementedError
-
-    def response_started(self, data: bytes, status: int) -> None:
-        """Never called: the flags ask for the split form."""
-        raise NotImplementedError
-
-    def response_data(self, data: bytes) -> None:
-        """Pass more of the body on."""
-        self.exchange.response_data(data)
-
-    def response_trailers(self, lines: bytes) -> None:
-        """Pass the trailers on."""
-        self.exchange.response_trailers(lines)
 
     def response_ended(self) -> None:
         """Pass on that the answer is complete."""
@@ -278,10 +203,6 @@ class Attempts:
         """Pass on that bytes flow both ways from now on."""
         self._status = 101
         self.exchange.switched(data + self._cookie)
-
-    def server_writable(self, writable: bool) -> None:
-        """Pass on whether the server takes more of the request."""
-        self.exchange.server_writable(writable)
 
     # The end.
 

@@ -17,6 +17,7 @@ from kvproxy.http.chunked import ChunkedError, ChunkedReader
 from kvproxy.http.head import values, with_lines, without
 from kvproxy.http.scan import CHUNKED, CHUNKED_BODY, CLOSE, EXPECT, LENGTH
 from kvproxy.proxy.attempts import Attempts
+from kvproxy.proxy.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
     from kvproxy.middleware.contract import Request
     from kvproxy.model.dynamic import Buffering
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.clock import Clock
-    from kvproxy.proxy.exchange import Exchange, Upstream
+    from kvproxy.proxy.exchange import Exchange
     from kvproxy.proxy.listener import Listener
-    from kvproxy.proxy.server import DialError, Server
 
 DEFAULT_MEMORY_BYTES = 1 << 20
 PIECE_BYTES = 65_536
@@ -57,11 +56,10 @@ def buffer_settings(options: Buffering | None) -> BufferSettings | None:
     )
 
 
-class Buffered:
+class Buffered(Link):
     """One request. `start` is called once."""
 
     __slots__ = (
-        "_attempts",
         "_body",
         "_chain",
         "_chunks",
@@ -81,7 +79,6 @@ class Buffered:
         "_stopped",
         "_trailers",
         "_tries",
-        "exchange",
     )
 
     def __init__(
@@ -95,13 +92,12 @@ class Buffered:
     ) -> None:
         """``head``: the outgoing head without its ``Host`` line; ``exchange`` takes answers in the
         split form."""
-        self.exchange = exchange
+        super().__init__(exchange)
         self._listener = listener
         self._chain = chain
         self._request = request
         self._head = without(head, b"expect")
         self._settings = settings
-        self._attempts: Attempts | None = None
         self._body = SpooledTemporaryFile(settings.memory_request)  # noqa: SIM115 - closed in _end
         self._chunks = ChunkedReader(decode=True) if exchange.flags & CHUNKED else None
         lengths = values(head, b"content-length")
@@ -133,11 +129,6 @@ class Buffered:
                     self.send_request(data)
 
     # What the passage asks of its upstream.
-
-    @property
-    def server(self) -> Server | None:
-        """The server that is asked, None while there is none."""
-        return None if self._attempts is None else self._attempts.server
 
     @property
     def writable(self) -> bool:
@@ -175,8 +166,8 @@ class Buffered:
         """Give up, unless the answer goes on coming: the client's exchange cannot know of it."""
         if self._moved_at and self.clock.now - self._moved_at < self._listener.write_seconds:
             return
-        if self._attempts is not None:
-            self._attempts.time_out()
+        if self._upstream is not None:
+            self._upstream.time_out()
         else:
             self.exchange.response_failed(504, "no answer in time")
 
@@ -197,7 +188,7 @@ class Buffered:
         self._tries += 1
         self._fed = 0
         self._moved_at = 0.0
-        self._attempts = attempts = Attempts(self, self._listener, self._chain, self._request, head)
+        self._upstream = attempts = Attempts(self, self._listener, self._chain, self._request, head)
         first = []
         if self._received:
             self._body.seek(0)
@@ -208,7 +199,7 @@ class Buffered:
     def _feed(self) -> None:
         """Give the server as much of the body as it takes."""
         while self._fed < self._received:
-            attempts = self._attempts
+            attempts = self._upstream
             if attempts is None or not attempts.writable:
                 return
             self._body.seek(self._fed)
@@ -232,7 +223,7 @@ class Buffered:
             self._ask()
 
     def _drop_attempt(self) -> None:
-        attempts, self._attempts = self._attempts, None
+        attempts, self._upstream = self._upstream, None
         if attempts is not None:
             attempts.abort()
         response, self._response = self._response, None
@@ -246,39 +237,9 @@ class Buffered:
     decodes = True
 
     @property
-    def flags(self) -> int:
-        """The flags of the exchange."""
-        return self.exchange.flags
-
-    @flags.setter
-    def flags(self, value: int) -> None:
-        self.exchange.flags = value
-
-    @property
     def sending(self) -> bool:
         """Whether the server has more of the body to come."""
         return self._fed < self._received
-
-    @property
-    def clock(self) -> Clock:
-        """The worker's clock."""
-        return self.exchange.clock
-
-    def routed(self, chain: Chain) -> None:
-        """Pass on which chain was found."""
-        self.exchange.routed(chain)
-
-    def host_line(self, server: Server) -> bytes:
-        """Return the ``Host`` line that this server is sent, and the end of the head."""
-        return self.exchange.host_line(server)
-
-    def another_server(self, tries: int, error: DialError) -> Server | None:
-        """Never called: the attempts see to that."""
-        raise NotImplementedError
-
-    def connected(self, upstream: Upstream) -> None:
-        """Never called: the attempts keep their upstream."""
-        raise NotImplementedError
 
     def server_writable(self, writable: bool) -> None:
         """Give the server more of the body when it takes more."""
@@ -288,7 +249,7 @@ class Buffered:
     def answer(self, answer: Answer) -> None:
         """Take an answer of the proxy's own."""
         if not self._again(answer.status):
-            self._attempts = None
+            self._upstream = None
             self._end()
             self.exchange.answer(answer)
 
@@ -311,14 +272,6 @@ class Buffered:
         if ended and self._response is not None:
             self.response_ended()
 
-    def response_whole(self, data: bytes) -> None:
-        """Never called: the flags ask for the split form."""
-        raise NotImplementedError
-
-    def response_started(self, data: bytes, status: int) -> None:
-        """Never called: the flags ask for the split form."""
-        raise NotImplementedError
-
     def response_data(self, data: bytes) -> None:
         """Keep more of the body."""
         response, most = self._response, self._settings.most_response
@@ -337,7 +290,7 @@ class Buffered:
         """Send the whole answer, or the request once more."""
         assert self._response_head is not None
         if not self._again(self._response_head[1]):
-            self._attempts = None
+            self._upstream = None
             self._send_head()
 
     def response_failed(self, status: int, reason: str) -> None:
@@ -345,17 +298,9 @@ class Buffered:
         if self._again(status):
             self._listener.failure("", status, reason)
             return
-        self._attempts = None
+        self._upstream = None
         self._end()
         self.exchange.response_failed(status, reason)
-
-    def response_stale(self) -> bool:
-        """Never called: the attempts see to that."""
-        raise NotImplementedError
-
-    def switched(self, data: bytes) -> None:
-        """Never called: requests that ask for an upgrade are not buffered."""
-        raise NotImplementedError
 
     # The answer.
 

@@ -17,15 +17,15 @@ from kvproxy.http.scan import (
     UPGRADE,
 )
 from kvproxy.proxy.attempts import Attempts
+from kvproxy.proxy.link import Link
 
 if TYPE_CHECKING:
     from kvproxy.middleware.contract import Request
     from kvproxy.middleware.error_pages import Page
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.exchange import Exchange, Upstream
     from kvproxy.proxy.listener import Listener
-    from kvproxy.proxy.server import DialError, Server
+    from kvproxy.proxy.server import Server
 
 _KEPT_FLAGS = 0xFFFF & ~(UPGRADE | EXPECT | CHUNKED)
 """Facts of the client's request that are true of the request for the page too."""
@@ -38,20 +38,23 @@ class PageWay(NamedTuple):
     chain: Chain
 
 
-class PageRequest:
+class PageRequest(Link):
     """The request for a page: the upstream of a passage, the exchange of its attempts.
 
     The answer has the status of the one it replaces. Without a page the client gets ``instead``.
     """
 
+    __slots__ = ("_begun", "_flags", "_instead", "_status")
+
+    sending = False
+
     def __init__(self, exchange: Exchange, status: int, instead: Answer) -> None:
         """``status``: that of the answer that is replaced. `start` is called once."""
-        self.exchange = exchange
-        self.flags = exchange.flags & _KEPT_FLAGS | IDEMPOTENT | SPLIT
+        super().__init__(exchange)
+        self._flags = exchange.flags & _KEPT_FLAGS | IDEMPOTENT | SPLIT
         self._status = status
         self._instead = instead
         self._begun = False
-        self._upstream: Upstream | None = None
 
     def start(self, way: PageWay, listener: Listener, request: Request, lines: bytes) -> None:
         """Ask; ``lines``: the forwarded headers."""
@@ -64,11 +67,6 @@ class PageRequest:
     # What the passage asks of its upstream.
 
     @property
-    def server(self) -> Server | None:
-        """The server that is asked for the page."""
-        return None if self._upstream is None else self._upstream.server
-
-    @property
     def writable(self) -> bool:
         """The rest of the client's body is not wanted, so it may come."""
         return True
@@ -76,44 +74,20 @@ class PageRequest:
     def send_request(self, data: bytes) -> None:
         """Pass over the rest of the client's body."""
 
-    def pause_reading(self) -> None:
-        """Bring no more of the page for now."""
-        if self._upstream is not None:
-            self._upstream.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Bring more of the page."""
-        if self._upstream is not None:
-            self._upstream.resume_reading()
-
-    def time_out(self) -> None:
-        """Wait no longer for the page."""
-        if self._upstream is not None:
-            self._upstream.time_out()
-
     def close(self) -> None:
         """Want no more of the page."""
         self.abort()
 
-    def abort(self) -> None:
-        """Want no more of the page."""
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abort()
-
     # What the attempts tell their exchange.
 
-    sending = False
-
     @property
-    def decodes(self) -> bool:
-        """Whether chunked bodies are wanted without their framing."""
-        return self.exchange.decodes
+    def flags(self) -> int:
+        """Those of a request of its own: what its server does is not the client's connection."""
+        return self._flags
 
-    @property
-    def clock(self) -> Clock:
-        """The worker's clock."""
-        return self.exchange.clock
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self._flags = value
 
     def routed(self, chain: Chain) -> None:
         """Never called: the answer counts for the frontend that was asked."""
@@ -122,10 +96,6 @@ class PageRequest:
     def host_line(self, server: Server) -> bytes:
         """Return the server's own ``Host``."""
         return server.host_line
-
-    def another_server(self, tries: int, error: DialError) -> Server | None:
-        """Never called: the attempts see to that."""
-        raise NotImplementedError
 
     def connected(self, upstream: Upstream) -> None:
         """Never called: the attempts see to that."""
@@ -155,27 +125,6 @@ class PageRequest:
             self._upstream = None
         self.exchange.response_head(head, self._status, kind, length, piece, ended)
 
-    def response_whole(self, data: bytes) -> None:
-        """Never called: the flags ask for the split form."""
-        raise NotImplementedError
-
-    def response_started(self, data: bytes, status: int) -> None:
-        """Never called: the flags ask for the split form."""
-        raise NotImplementedError
-
-    def response_data(self, data: bytes) -> None:
-        """Pass more of the page on."""
-        self.exchange.response_data(data)
-
-    def response_trailers(self, lines: bytes) -> None:
-        """Pass the trailers on."""
-        self.exchange.response_trailers(lines)
-
-    def response_ended(self) -> None:
-        """Pass on that the page is complete."""
-        self._upstream = None
-        self.exchange.response_ended()
-
     def response_failed(self, status: int, reason: str) -> None:
         """Go without the page, or break one that has begun."""
         self._upstream = None
@@ -183,10 +132,6 @@ class PageRequest:
             self.exchange.response_failed(status, reason)
         else:
             self.exchange.answer(self._instead)
-
-    def response_stale(self) -> bool:
-        """Never called: the attempts see to that."""
-        raise NotImplementedError
 
     def switched(self, data: bytes) -> None:
         """Never called: this request asks for no switch."""

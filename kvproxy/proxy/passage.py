@@ -27,17 +27,16 @@ from kvproxy.proxy.decision import route, with_uri
 from kvproxy.proxy.dial import BODY_LIMIT
 from kvproxy.proxy.error_page import PageRequest
 from kvproxy.proxy.filtered_body import FilteredBody, chunked_head, content_length
+from kvproxy.proxy.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.decision import Asked
-    from kvproxy.proxy.exchange import Exchange, Upstream
+    from kvproxy.proxy.exchange import Exchange
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.peer import Peer
-    from kvproxy.proxy.server import DialError, Server
     from kvproxy.proxy.stages import Ask, Finish, Stages
 
 logger = logging.getLogger("kvproxy.proxy")
@@ -152,7 +151,7 @@ def forwarded_lines(peer: Peer, asked: Asked, request: Request) -> bytes:
     return peer.plain_lines(request.host)
 
 
-class Passage:
+class Passage(Link):
     """One request. `enter`, `follow` or `wait` is called once; each may end the passage at once."""
 
     __slots__ = (
@@ -173,15 +172,13 @@ class Passage:
         "_status",
         "_then",
         "_trailers",
-        "_upstream",
-        "exchange",
     )
 
     def __init__(
         self, exchange: Exchange, listener: Listener, peer: Peer, asked: Asked, request: Request
     ) -> None:
         """Take the place of the exchange's upstream."""
-        self.exchange = exchange
+        super().__init__(exchange)
         self._listener = listener
         self._peer = peer
         self._asked = asked
@@ -199,7 +196,6 @@ class Passage:
         self._status = 0
         self._then: Callable[[], None] = self._route
         self._trailers: ChunkedReader | None = None
-        self._upstream: Upstream | None = None
         exchange.connected(self)
 
     # The way in.
@@ -291,11 +287,6 @@ class Passage:
     # What the exchange asks of its upstream.
 
     @property
-    def server(self) -> Server | None:
-        """The server that is asked, None while there is none."""
-        return None if self._upstream is None else self._upstream.server
-
-    @property
     def writable(self) -> bool:
         """Whether more of the request may come."""
         if self._upstream is not None:
@@ -347,11 +338,6 @@ class Passage:
     # What the server's connection tells its exchange.
 
     @property
-    def decodes(self) -> bool:
-        """Whether chunked bodies are wanted without their framing."""
-        return self.exchange.decodes
-
-    @property
     def flags(self) -> int:
         """The client's flags; heads are wanted open, for there may be lines to add."""
         return self.exchange.flags | SPLIT
@@ -359,32 +345,6 @@ class Passage:
     @flags.setter
     def flags(self, value: int) -> None:
         self.exchange.flags = value & ~SPLIT | self.exchange.flags & SPLIT
-
-    @property
-    def sending(self) -> bool:
-        """Whether more of the request is to come."""
-        return self.exchange.sending
-
-    @property
-    def clock(self) -> Clock:
-        """The worker's clock."""
-        return self.exchange.clock
-
-    def routed(self, chain: Chain) -> None:
-        """Pass on which chain was found."""
-        self.exchange.routed(chain)
-
-    def host_line(self, server: Server) -> bytes:
-        """Return the ``Host`` line that this server is sent, and the end of the head."""
-        return self.exchange.host_line(server)
-
-    def another_server(self, tries: int, error: DialError) -> Server | None:
-        """Never called: the attempts see to that."""
-        raise NotImplementedError
-
-    def connected(self, upstream: Upstream) -> None:
-        """Take what stands in the place of the upstream."""
-        self._upstream = upstream
 
     def answer(self, answer: Answer) -> None:
         """Take an answer of the proxy's own."""
@@ -438,14 +398,6 @@ class Passage:
             self._body = body
         return chunked_head(head), CHUNKED_BODY, piece
 
-    def response_whole(self, data: bytes) -> None:
-        """Never called: the flags ask for the split form."""
-        raise NotImplementedError
-
-    def response_started(self, data: bytes, status: int) -> None:
-        """Never called: the flags ask for the split form."""
-        raise NotImplementedError
-
     def response_data(self, data: bytes) -> None:
         """Pass more of the body on."""
         if self._body is not None:
@@ -453,10 +405,6 @@ class Passage:
             if not data:
                 return
         self.exchange.response_data(data)
-
-    def response_trailers(self, lines: bytes) -> None:
-        """Pass the trailers on."""
-        self.exchange.response_trailers(lines)
 
     def response_ended(self) -> None:
         """Pass on that the answer is complete."""
@@ -477,18 +425,10 @@ class Passage:
         else:
             self._answer(text_answer(status), reason)
 
-    def response_stale(self) -> bool:
-        """Never called: the attempts see to that."""
-        raise NotImplementedError
-
     def switched(self, data: bytes) -> None:
         """Pass on that bytes flow both ways from now on."""
         self._status = 101
         self.exchange.switched(self._closed(data))
-
-    def server_writable(self, writable: bool) -> None:
-        """Pass on whether the server takes more of the request."""
-        self.exchange.server_writable(writable)
 
     # The end.
 

@@ -187,7 +187,7 @@ REFUSED = [
     Refused("version-lower-case", b"GET / http/1.1\r\nHost: a\r\n\r\n"),
     Refused("version-missing", b"GET /\r\nHost: a\r\n\r\n"),
     Refused("version-with-tail", b"GET / HTTP/1.1 x\r\nHost: a\r\n\r\n"),
-    Refused("http-2-preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    Refused("http-2-preface-of-another-target", b"PRI / HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     Refused("method-with-bad-byte", b"GE\x01T / HTTP/1.1\r\nHost: a\r\n\r\n"),
     Refused("method-with-high-byte", b"G\xc9T / HTTP/1.1\r\nHost: a\r\n\r\n"),
     Refused("method-empty", b" / HTTP/1.1\r\nHost: a\r\n\r\n"),

@@ -204,6 +204,7 @@ def test_nothing_fails_over_many_generations(
         assert all(size < 3000 for size in grown.values()), f"KB grown: {grown}"
 
 
+@pytest.mark.serial
 def test_keys_written_to_the_store_are_live_and_cost_nothing(
     loop_thread: LoopThread,
     load_thread: LoopThread,

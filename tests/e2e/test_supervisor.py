@@ -287,6 +287,7 @@ def test_without_routes_everything_is_404(backend: Backend) -> None:
         program.clean_up()
 
 
+@pytest.mark.serial
 def test_the_last_known_good_is_served_when_the_provider_does_not_answer(backend: Backend) -> None:
     program = Program(backend)
     try:
@@ -318,6 +319,7 @@ def test_the_last_known_good_is_served_when_the_provider_does_not_answer(backend
 # --- stop
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_stop_under_load_loses_no_request(program: Program, number: signal.Signals) -> None:
     with program.load(keep_alive=8, fresh=0) as load:
@@ -431,6 +433,7 @@ def test_other_signals_change_nothing(program: Program, number: signal.Signals, 
 # --- hand-over
 
 
+@pytest.mark.serial
 def test_hand_over_under_load_loses_nothing(program: Program) -> None:
     number = program.status()["generation"]["number"]
     workers = program.workers()

@@ -283,6 +283,7 @@ async def test_a_worker_that_does_not_apply_is_replaced(
         await it.live()
 
 
+@pytest.mark.serial
 async def test_a_worker_that_never_speaks_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
