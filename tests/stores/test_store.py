@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     StartWriter = Callable[..., WriterProcess]
     OpenStore = Callable[[], Store]
 
-TORN_READ_SECONDS = 12.0
+TORN_READ_SECONDS = float(os.environ.get("KVPROXY_TORN_READ_SECONDS", "12"))
 """The reads of the test against a concurrent writer end after this time."""
 TORN_READ_READERS = 4
 ODD_KEYS = (
