@@ -166,7 +166,6 @@ class Passage(Link):
         "_paged",
         "_peer",
         "_position",
-        "_reading_paused",
         "_request",
         "_stages",
         "_status",
@@ -191,7 +190,6 @@ class Passage(Link):
         self._held_bytes = 0
         self._paged = False
         self._position = 0
-        self._reading_paused = False
         self._stages: Stages = listener.stages
         self._status = 0
         self._then: Callable[[], None] = self._route
@@ -273,9 +271,7 @@ class Passage(Link):
             attempts = Buffered(self, listener, chain, request, head, chain.buffering)
         else:
             attempts = Attempts(self, listener, chain, request, head)
-        self._upstream = attempts
-        if self._reading_paused:
-            attempts.pause_reading()
+        self.connected(attempts)
         held, self._held = self._held, []
         names = listener.stages.names | chain.stages.names
         if names and self._asked.flags & CHUNKED:
@@ -305,18 +301,6 @@ class Passage(Link):
         if not self.writable:
             self.exchange.server_writable(False)
 
-    def pause_reading(self) -> None:
-        """Bring no more of the answer for now."""
-        self._reading_paused = True
-        if self._upstream is not None:
-            self._upstream.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Bring more of the answer."""
-        self._reading_paused = False
-        if self._upstream is not None:
-            self._upstream.resume_reading()
-
     def time_out(self) -> None:
         """Give up what is waited for, a server or a middleware."""
         if self._upstream is not None:
@@ -326,9 +310,7 @@ class Passage(Link):
 
     def close(self) -> None:
         """End after everything sent has been taken."""
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.close()
+        super().close()
         self._end(self._status or CLIENT_LEFT)
 
     def abort(self) -> None:
@@ -457,11 +439,9 @@ class Passage(Link):
         self._paged = True
         self._leave(status)
         page = PageRequest(self, status, instead)
-        self._upstream = page
+        self.connected(page)
         lines = forwarded_lines(self._peer, self._asked, self._request)
         page.start(way, self._listener, self._request, lines)
-        if self._reading_paused:
-            page.pause_reading()
         return True
 
     def _end(self, status: int) -> None:
