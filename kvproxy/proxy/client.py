@@ -172,7 +172,7 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Serve a half-closed client its answer; anything else ends here."""
-        if self._phase != ACTIVE or self.sending or self._plain_descriptor < 0:
+        if self._phase != ACTIVE or self.sending:
             if self._phase == ACTIVE:
                 self.transport.abort()
             return False
@@ -682,7 +682,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = LINGERING
         unread = self.sending or bool(self._buffer)
         self._buffer = b""
-        if unread and self._plain_descriptor >= 0:
+        if unread:
             # Closing with unread bytes would reset the connection and may destroy the answer on
             # its way.
             self.deadline = now + (

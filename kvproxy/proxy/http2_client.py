@@ -42,6 +42,7 @@ class Http2Client(asyncio.Protocol):
         "_drained_at",
         "_ending",
         "_incomplete_since",
+        "_lingering",
         "_loop",
         "_plain_descriptor",
         "_reading_paused",
@@ -66,6 +67,7 @@ class Http2Client(asyncio.Protocol):
         self._corked = False
         self._ending = False
         self._incomplete_since = 0.0
+        self._lingering = False
         self.quiet_since = 0.0
         self._reading_paused = False
         self._write_paused = False
@@ -209,14 +211,11 @@ class Http2Client(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close gently: what the client still sends must not destroy our last words."""
-        transport = self.transport
-        if transport.is_closing():
+        if self._lingering or self.transport.is_closing():
             return
+        self._lingering = True
         self.deadline = self.clock.now + LINGER_SECONDS
-        if self._plain_descriptor >= 0:
-            transport.write_eof()
-        else:
-            transport.close()
+        self.transport.write_eof()
 
     # What the listener asks.
 

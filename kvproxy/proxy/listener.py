@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Container, Coroutine, Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
@@ -58,7 +58,9 @@ PSEUDO_FIELDS = 4
 HANDSHAKE_SECONDS = 10.0
 """Bound for a TLS handshake, from accept on, and for a PROXY protocol header (none in Go)."""
 
-PROTOCOLS: dict[str, Callable[[Listener], asyncio.Protocol]] = {
+RequestProtocol: TypeAlias = ClientConnection | Http2Client
+
+PROTOCOLS: dict[str, Callable[[Listener], RequestProtocol]] = {
     "h2": Http2Client,
     "http/1.1": ClientConnection,
 }
@@ -245,7 +247,7 @@ class Listener:
         """Return what takes the client's own bytes."""
         return ClientConnection(self) if self.tls is None else TLSConnection(self, self.tls)
 
-    def protocol_for(self, negotiated: str | None) -> asyncio.Protocol:
+    def protocol_for(self, negotiated: str | None) -> RequestProtocol:
         """Return what takes the requests of a TLS connection; ``negotiated`` by ALPN, if at all."""
         return PROTOCOLS[negotiated or "http/1.1"](self)
 
