@@ -21,6 +21,7 @@ from setproctitle import setproctitle
 from kvproxy import log, turns
 from kvproxy.balance.shared_memory import SharedMemory
 from kvproxy.channel import Channel, ChannelClosed
+from kvproxy.http.scan import forget_heads
 from kvproxy.model.listening import split_addresses
 from kvproxy.model.messages import (
     Applied,
@@ -291,6 +292,7 @@ class Worker:
         pools_at = 0.0
         while True:
             self._clock.refresh()
+            forget_heads()
             now = self._clock.now
             for listener in self._all_listeners():
                 listener.sweep(now)
