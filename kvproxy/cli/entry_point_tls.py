@@ -34,7 +34,7 @@ def examine_entry_points(
         section = ("entryPoints", name, "tls")
         try:
             served, problems = resolve_tls(name, entry_point.tls, generated, now)
-            build_context(served, served.default, tuple(PROTOCOLS))
+            build_context(served, served.default, PROTOCOLS)
         except CertificateError as error:
             path = (*section, *error.option.split("."))
             report.add(path, error.message, expected=error.expected)

@@ -86,6 +86,7 @@ class Attempts(Link):
         unreachable, self._server = self._server, None
         while True:
             self._tries += 1
+            self._request.answered_by = None
             refusal = self._take_limits()
             if refusal is None:
                 break
@@ -98,7 +99,8 @@ class Attempts(Link):
             server, self._cookie = chain.choose(self._request, unreachable)
         elif server is None:
             server = chain.balancer.another(unreachable)
-        self._server = server
+        self._server = self._request.server = server
+        self._request.attempts += 1
         if server is None:
             self._answer(text_answer(chain.no_server_status))
         return server
@@ -107,6 +109,7 @@ class Attempts(Link):
         for ask, finish in self._chain.limits.steps:
             refusal = None if ask is None else ask(self._request)
             if refusal is not None:
+                self._request.answered_by = ask
                 assert isinstance(refusal, Answer), "a limit answers at once"
                 self._end_attempt(refusal.status)
                 return refusal

@@ -34,7 +34,6 @@ from kvproxy.http.scan import (
 from kvproxy.proxy.chain import SECONDS_CELL
 from kvproxy.proxy.decision import understand
 from kvproxy.proxy.dial import start_dial
-from kvproxy.proxy.passage import begin
 from kvproxy.proxy.peer import Peer
 
 if TYPE_CHECKING:
@@ -410,7 +409,7 @@ class ClientConnection(asyncio.Protocol):
                 EXPECT_SECONDS, self._continue
             )
         asked = understand(self._listener, data[:end], head, host, target, self.flags)
-        return begin(self, self._listener, self._peer, asked)
+        return self._listener.serving.begin(self, self._listener, self._peer, asked)
 
     def _receive_more(self, data: bytes) -> None:
         """Take bytes that come while a request is in progress."""

@@ -15,12 +15,12 @@ from kvproxy.http.frames import ENHANCE_YOUR_CALM, INADEQUATE_SECURITY, INTERNAL
 from kvproxy.http.http2_server import ServerConnection
 from kvproxy.http.scan import send
 from kvproxy.proxy.client import LINGER_SECONDS, QUIET_SECONDS
-from kvproxy.proxy.http2_exchange import Http2Exchange
 from kvproxy.proxy.peer import Peer
 
 if TYPE_CHECKING:
     import ssl
 
+    from kvproxy.proxy.http2_exchange import Http2Exchange
     from kvproxy.proxy.listener import Listener
 
 logger = logging.getLogger("kvproxy.proxy")
@@ -71,7 +71,7 @@ class Http2Client(asyncio.Protocol):
         self.quiet_since = 0.0
         self._reading_paused = False
         self._write_paused = False
-        self.make_stream = partial(Http2Exchange, self)
+        self.make_stream = partial(listener.serving.exchange, self)
         self._codec = ServerConnection(self, listener.http2_limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -108,6 +108,7 @@ def _checked(
         outcome = ask(request)
         if outcome is None:
             continue
+        request.answered_by = ask
         if isinstance(outcome, Answer):
             exchange.answer(_changed(request, outcome))
         else:
@@ -125,7 +126,7 @@ def _changed(request: Request | None, answer: Answer) -> Answer:
 
 def request_of(peer: Peer, asked: Asked) -> Request:
     """Return a request as middlewares see it."""
-    return Request(
+    asked.request = request = Request(
         peer,
         method=asked.method,
         host=asked.host,
@@ -135,6 +136,7 @@ def request_of(peer: Peer, asked: Asked) -> Request:
         head=asked.outgoing,
         original_uri=asked.original_uri,
     )
+    return request
 
 
 def modify(request: Request, asked: Asked) -> None:
@@ -234,6 +236,8 @@ class Passage(Link):
         for position in range(self._position, len(steps)):
             ask, finish = steps[position]
             outcome = None if ask is None else ask(self._request)
+            if outcome is not None:
+                self._request.answered_by = ask
             if isinstance(outcome, Answer):
                 self._answer(outcome)
                 return
@@ -254,6 +258,7 @@ class Passage(Link):
             elif answer is not None:
                 self._answer(answer)
             else:
+                self._request.answered_by = None
                 if finish is not None:
                     self._entered.append((finish, monotonic()))
                 self._advance()
@@ -376,6 +381,7 @@ class Passage(Link):
         piece = body.feed(piece)
         if ended:
             piece += body.finish()
+            self._request.unfiltered_bytes = body.received
         else:
             self._body = body
         return chunked_head(head), CHUNKED_BODY, piece
@@ -453,6 +459,8 @@ class Passage(Link):
 
     def _leave(self, status: int) -> None:
         """Give up what was on its way, and tell all stages."""
+        if self._body is not None:
+            self._request.unfiltered_bytes = self._body.received
         self._held = []
         upstream, self._upstream = self._upstream, None
         if upstream is not None:

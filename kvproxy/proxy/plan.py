@@ -270,6 +270,7 @@ class Plan:
             priority=settings.priority if settings.priority > 0 else rule.length,
             attempts=attempts,
             counters=backend.counters,
+            backend=backend.entry.name,
             stages=Stages([*middlewares, *breaker]),
             limits=Stages(limits(settings, options, identity, self._memory)),
             choose=None if affinity is None else affinity.choose,
