@@ -15,20 +15,21 @@ connection may ask any number of times.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kvproxy.unix_socket import SocketFile, short_name
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 MAX_REQUEST_BYTES = 64 * 1024
+BACKLOG = 64
 
 
 class ControlError(Exception):
@@ -47,28 +48,14 @@ class ControlServer:
         self._path = path
         self._commands = commands
         self._server: asyncio.Server | None = None
-        self._inode = 0
+        self._file: SocketFile
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Open the socket in place of one that is there; raises OSError."""
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        temporary = self._path.with_suffix(f".{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        # Made under another name and renamed, so that there is no moment without a socket while a
-        # new supervisor takes over, and none in which others may open it.
-        with _short_name(temporary) as name:
-            mask = os.umask(0o177)
-            try:
-                listening.bind(name)
-            finally:
-                os.umask(mask)
-        listening.listen(64)
-        temporary.rename(self._path)
-        self._inode = self._path.stat().st_ino
+        self._file = SocketFile(self._path, BACKLOG)
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=listening, limit=MAX_REQUEST_BYTES
+            self._serve, sock=self._file.socket, limit=MAX_REQUEST_BYTES
         )
 
     def close(self) -> None:
@@ -79,9 +66,7 @@ class ControlServer:
         server.close()
         for task in self._tasks:
             task.cancel()
-        with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+        self._file.remove()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -121,7 +106,7 @@ def ask(path: Path, command: str, seconds: float = 10.0, **arguments: Any) -> di
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
         try:
-            with _short_name(path) as name:
+            with short_name(path) as name:
                 connection.connect(name)
             connection.sendall(request)
             with connection.makefile("rb") as lines:
@@ -139,16 +124,3 @@ def ask(path: Path, command: str, seconds: float = 10.0, **arguments: Any) -> di
         kind = NotInTimeError if answer.get("notInTime") else ControlError
         raise kind(str(answer.get("error", "no reason given")))
     return answer
-
-
-@contextlib.contextmanager
-def _short_name(path: Path) -> Iterator[str]:
-    """Yield a name for the socket ``path`` that fits into a socket address (108 bytes)."""
-    if len(os.fsencode(path)) < 100:
-        yield str(path)
-        return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
