@@ -275,8 +275,7 @@ class Edge:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        names = [each.name for each in (self.folder / "state" / "workers").iterdir()]
-        return sorted(int(name) for name in names if name.isdigit())
+        return [each for each in machine.process_tree(self.process.pid) if each != self.process.pid]
 
 
 def many_routes(counts: list[int], seconds: float) -> dict[int, Sample]:

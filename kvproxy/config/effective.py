@@ -18,7 +18,7 @@ from kvproxy.config.options import ANY, options
 from kvproxy.model.listening import split_addresses
 from kvproxy.model.problem import nearest_name
 from kvproxy.model.schema import Report
-from kvproxy.model.static import EntryPoint, HostResolver, Ping
+from kvproxy.model.static import EntryPoint, HostResolver
 from kvproxy.model.tls import BROKEN_SUITES, KNOWN_SUITES, VERSIONS
 
 if TYPE_CHECKING:
@@ -32,7 +32,12 @@ Path = tuple[str, ...]
 LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC")
 INTERNAL_ENTRY_POINT = "traefik"
 """The entry point that internal services use unless told otherwise."""
-INTERNAL_ADDRESS = ":8080"
+INTERNAL_ADDRESS = "127.0.0.1:8080"
+"""Where it listens unless told otherwise: the API is nobody else's business."""
+PING_ADDRESS = ":8080"
+"""The same when it serves nothing but ping."""
+
+EVERY_HOST = ("", "0.0.0.0", "[::]")
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:\s/]*):([0-9]{1,5})")
 _JUDGING = frozenset({"auth", "redirect", "whiteList", "whiteListSourceRange"})
@@ -188,14 +193,22 @@ class Draft(Report):
                 )
 
     def _internal_entry_point(self, points: dict[str, dict[str, Any]]) -> None:
-        ping = self.document.get("ping")
-        if ping is None:
-            return
-        name = ping.get("entryPoint", Ping().entry_point)
-        if name == INTERNAL_ENTRY_POINT:
-            points.setdefault(name, {"address": INTERNAL_ADDRESS})
-        elif name not in points:
-            self._unknown_entry_point(("ping", "entryPoint"), name, points)
+        """Make the entry point of the internal services where it is named and not there."""
+        for path, address in (
+            (("api",), INTERNAL_ADDRESS),
+            (("metrics", "prometheus"), INTERNAL_ADDRESS),
+            (("ping",), PING_ADDRESS),
+        ):
+            section: Any = self.document
+            for name in path:
+                section = section.get(name) if section is not None else None
+            if section is None:
+                continue
+            name = section.get("entryPoint", INTERNAL_ENTRY_POINT)
+            if name == INTERNAL_ENTRY_POINT:
+                points.setdefault(name, {"address": address})
+            elif name not in points:
+                self._unknown_entry_point((*path, "entryPoint"), name, points)
 
     def _unknown_entry_point(self, path: Path, name: str, points: Mapping[str, Any]) -> None:
         self.add(
@@ -244,8 +257,7 @@ class Draft(Report):
             match = _ADDRESS.fullmatch(single)
             if match is None or int(match[1]) > 65535:
                 self.add(path, f"`{single}` is no address", expected="`host:port` or `:port`")
-            elif single in addresses and int(match[1]) != 0:
-                other = addresses[single]
+            elif other := _same_place(single, int(match[1]), addresses):
                 self.add(path, f"`{single}` is also an address of `{other}`", expected="another")
             addresses[single] = name
 
@@ -317,6 +329,23 @@ class Draft(Report):
             yield here, value
             if isinstance(value, dict):
                 yield from self._given(value, here)
+
+
+def _same_place(address: str, port: int, others: Mapping[str, str]) -> str:
+    """Return what is named in ``others`` for an address at which ``address`` is, too; else empty.
+
+    An address without a host is at every address of the machine.
+    """
+    host = address.rpartition(":")[0]
+    for other, name in others.items():
+        other_host, _, other_port = other.rpartition(":")
+        if (
+            port
+            and other_port == str(port)
+            and (host == other_host or host in EVERY_HOST or other_host in EVERY_HOST)
+        ):
+            return name
+    return ""
 
 
 @cache

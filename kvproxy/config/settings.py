@@ -41,15 +41,13 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     ``problems``: warnings. ``configuration_file``: absolute path of the file that was read.
     ``sources``: dotted option name -> the layer that won (``default``, ``file``, ``argument``,
-    ``store``); options below sections that are absent are not listed. ``where`` returns the place
-    that gave the option at a path (``traefik.toml:12``, a flag, a store key).
+    ``store``); options below sections that are absent are not listed.
     """
 
     static: StaticConfiguration
     problems: tuple[Problem, ...]
     configuration_file: str | None
     sources: Mapping[str, Layer]
-    where: Callable[[Path], str]
 
 
 class SettingsError(Exception):
@@ -152,7 +150,6 @@ class LocalSources:
             problems=tuple(problems),
             configuration_file=self.configuration_file,
             sources=_named(sources, plain),
-            where=where,
         )
 
     def stated(self) -> StaticConfiguration:

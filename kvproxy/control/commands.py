@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-import kvproxy
 from kvproxy.control.control_socket import ControlError, NotInTimeError
-from kvproxy.control.status import (
-    GenerationStatus,
-    ProblemStatus,
-    ProviderFreshness,
-    QuarantineStatus,
-    StatisticsStatus,
-    Status,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from kvproxy.control.control_plane import ControlPlane
     from kvproxy.control.control_socket import Answer
     from kvproxy.control.entry_points import EntryPoints
     from kvproxy.control.fleet import Fleet
-    from kvproxy.control.health import ServerHealth
+    from kvproxy.control.overview import Overview
     from kvproxy.control.reload import Reload
 
 DEFAULT_WAIT_SECONDS = 10.0
@@ -44,18 +34,14 @@ class Commands:
         plane: ControlPlane,
         points: EntryPoints,
         reload: Reload,
-        started_at: float,
-        state: Callable[[], str],
-        servers: Callable[[], list[ServerHealth]],
+        overview: Overview,
     ) -> None:
-        """``started_at``: ``time.time()``; ``servers``: those whose health is checked."""
+        """``overview``: what ``status`` tells."""
         self._fleet = fleet
         self._plane = plane
         self._points = points
         self._reload = reload
-        self._started_at = started_at
-        self._state = state
-        self._servers = servers
+        self._overview = overview
 
     @property
     def table(self) -> Mapping[str, Answer]:
@@ -68,7 +54,7 @@ class Commands:
         }
 
     async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
-        document: dict[str, Any] = msgspec.to_builtins(self.status())
+        document: dict[str, Any] = msgspec.to_builtins(self._overview.status())
         return document
 
     async def _wait(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -153,85 +139,6 @@ class Commands:
             if status.provider == provider and not status.stale:
                 return _at_least(status.revision, str(request.get("revision", "")))
         return False
-
-    def status(self) -> Status:
-        """Return where everything stands."""
-        generation = self._fleet.generation
-        pipeline = self._plane.pipeline
-        statistics = self._fleet.statistics()
-        return Status(
-            version=kvproxy.__version__,
-            pid=os.getpid(),
-            state=self._state(),
-            started_at=self._started_at,
-            generation=None
-            if generation is None
-            else GenerationStatus(
-                number=generation.number,
-                digest=generation.digest,
-                created_at=generation.created_at,
-                revisions=generation.revisions,
-                frontends=len(generation.frontends),
-                backends=len(generation.backends),
-                certificates=len(generation.certificates),
-                live=self._fleet.live,
-            ),
-            workers=self._fleet.status(),
-            providers=[
-                ProviderFreshness(
-                    provider=each.provider,
-                    revision=each.revision,
-                    read_at=each.read_at,
-                    fresh_at=self._plane.fresh_at(each.provider),
-                    frontends=each.frontends,
-                    backends=each.backends,
-                    certificates=each.certificates,
-                    stale=each.stale,
-                    failed_since=each.failed_since,
-                    held=each.held,
-                )
-                for each in (pipeline.providers() if pipeline else ())
-            ],
-            problems=[
-                *(
-                    ProblemStatus(provider=owner, text=str(each), fatal=each.fatal, since=0.0)
-                    for owner, found in (
-                        ("journal", self._plane.journal_problems),
-                        ("settings", self._plane.static_problems),
-                        ("settings", self._reload.problems or self._points.problems),
-                    )
-                    for each in found
-                ),
-                *(
-                    ProblemStatus(
-                        provider=each.provider,
-                        text=str(each.problem),
-                        fatal=each.problem.fatal,
-                        since=each.since,
-                    )
-                    for each in (pipeline.problems() if pipeline else ())
-                ),
-            ],
-            quarantined=[
-                QuarantineStatus(
-                    provider=each.provider,
-                    section=each.section,
-                    name=each.name,
-                    reasons=[str(problem) for problem in each.problems],
-                    since=each.since,
-                    serving=each.serving,
-                )
-                for each in (pipeline.quarantined() if pipeline else ())
-            ],
-            entry_points=self._points.addresses,
-            servers_down=[each for each in self._servers() if not each.up],
-            breakers=[each for each in self._fleet.breakers() if each.state != "standby"],
-            statistics=StatisticsStatus(
-                connections=statistics.connections,
-                requests=statistics.requests,
-                statuses=statistics.statuses,
-            ),
-        )
 
 
 def _at_least(revision: str, wanted: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvproxy.control.journal import Journal
@@ -30,6 +31,19 @@ SILENCE_SECONDS = 0.3
 _logger = logging.getLogger("kvproxy.control")
 
 
+@dataclass
+class Reloads:
+    """Configurations since the start: ``applied``, and ``refused`` at least in part.
+
+    ``applied_at``, ``refused_at``: ``time.time()`` of the last, 0.0 when there was none.
+    """
+
+    applied: int = 0
+    applied_at: float = 0.0
+    refused: int = 0
+    refused_at: float = 0.0
+
+
 class ControlPlane:
     """Runs the configured providers and hands every new generation to ``serve``."""
 
@@ -47,6 +61,7 @@ class ControlPlane:
         Both functions are called inside the event loop. ``static`` sees the static keys of the
         deciding store.
         """
+        self.reloads = Reloads()
         self._settings = settings
         self._runners = {opener.name: SourceRunner(opener, self._offer) for opener in openers}
         self._directory = directory
@@ -211,6 +226,9 @@ class ControlPlane:
     def _take(self, outcome: Outcome) -> None:
         if outcome.generation is not None and self._decided:
             self._serve_now(outcome.generation)
+        if any(notice.problem.fatal for notice in outcome.found):
+            self.reloads.refused += 1
+            self.reloads.refused_at = time.time()
         for notice in outcome.resolved:
             if self._notices.pop(_key(notice), None) is not None and self._decided:
                 _logger.info("resolved %s", pairs(provider=notice.provider, problem=notice.problem))
@@ -242,6 +260,8 @@ class ControlPlane:
             )
         else:
             _logger.info("no configuration yet, every request is answered 404")
+        self.reloads.applied += 1
+        self.reloads.applied_at = time.time()
         self._serve(generation)
 
     def _wake_at(self, when: float | None) -> None:

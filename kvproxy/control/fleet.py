@@ -8,10 +8,10 @@ import logging
 import os
 import secrets
 import signal
+import sys
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
 from kvproxy import channel
@@ -19,6 +19,7 @@ from kvproxy.balance.shared_memory import SharedMemory
 from kvproxy.control.breakers import BreakerStatus, breakers
 from kvproxy.control.crash_loop import CrashLoop
 from kvproxy.control.delta import delta, full
+from kvproxy.control.statistics import add, ended
 from kvproxy.control.worker_process import WorkerProcess
 from kvproxy.log import pairs
 from kvproxy.model.messages import EntryPoints, HealthChange, Start, Statistics
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kvproxy.control.entry_points import Change
-    from kvproxy.control.fork_server import ForkServer
     from kvproxy.control.generation import Generation
     from kvproxy.control.sockets import Place, SlotSockets
     from kvproxy.control.worker_records import WorkerRecords
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.model.tls import ServedTLS
 
+WORKER_COMMAND = (sys.executable, "-m", "kvproxy.proxy")
 CHECK_SECONDS = 0.5
 LEND_SECONDS = 1.0
 """A slot without a ready worker for so long is served by another one."""
@@ -80,14 +81,13 @@ class Fleet:
         sockets: Mapping[Place, SlotSockets],
         records: WorkerRecords,
         host_name: str,
-        fork_server: ForkServer,
+        command: Sequence[str] = WORKER_COMMAND,
         tls: Mapping[str, ServedTLS] | None = None,
         ticket_secret: bytes = b"",
     ) -> None:
         """``sockets``: address to the sockets of each slot; ``host_name``: of this machine;
-        ``fork_server``: starts the workers, the caller closes it; ``tls``: of the entry points that
-        have it; ``ticket_secret``: of the supervisor that handed over, so that TLS sessions outlive
-        it."""
+        ``tls``: of the entry points that have it; ``ticket_secret``: of the supervisor that handed
+        over, so that TLS sessions outlive it."""
         self.slots = slot_count(settings.workers)
         self.generation: Generation | None = None
         self._settings = settings
@@ -96,7 +96,7 @@ class Fleet:
         self._host_name = host_name
         self._tls = dict(tls or {})
         self.ticket_secret = ticket_secret or secrets.token_bytes(TICKET_SECRET_BYTES)
-        self._fork_server = fork_server
+        self._command = command
         self._memory = SharedMemory.create(self.slots)
         self._down: set[bytes] = set()
         self._workers: dict[int, WorkerProcess] = {}
@@ -227,7 +227,7 @@ class Fleet:
         """Return the totals of all workers, those that have ended included."""
         total = self._ended
         for worker in self._workers.values():
-            total = _add(total, worker.statistics)
+            total = add(total, worker.statistics)
         return total
 
     async def stop(self, accept_seconds: float, grace_seconds: float) -> None:
@@ -337,22 +337,20 @@ class Fleet:
 
     async def _run_worker(self, slot: int) -> str:
         """Run one worker process to its end and return how it ended."""
-        try:
-            process = await self._fork_server.fork()
-        except OSError as error:
-            return f"cannot start: {error}"
-        # Only now: what was said to all workers meanwhile holds for this one, too.
         start = Start(
             slot, self._settings, self._host_name, self._tls, self.ticket_secret, self.slots
         )
-        worker = WorkerProcess.start(
-            process,
-            start,
-            self._encode,
-            self,
-            [self._memory.descriptor],
-            self._entry_points,
-        )
+        try:
+            worker = WorkerProcess.start(
+                self._command,
+                start,
+                self._encode,
+                self,
+                [self._memory.descriptor],
+                self._entry_points,
+            )
+        except OSError as error:
+            return f"cannot start: {error}"
         self._workers[slot] = worker
         try:
             self._records.add(worker.pid, slot)
@@ -375,10 +373,9 @@ class Fleet:
             self._unserved_since[slot] = monotonic()
         with contextlib.suppress(OSError):
             self._records.remove(worker.pid)
-        ended = msgspec.structs.replace(worker.statistics, connections=0)
-        self._ended = _add(self._ended, ended)
+        self._ended = add(self._ended, ended(worker.statistics, self.generation))
         self.notify()
-        return _ending(code)
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _lend(self, slot: int) -> None:
         """Let another worker serve a slot's sockets: clients must not wait in a queue of nobody."""
@@ -422,20 +419,6 @@ class Fleet:
                     self._lend(slot)
 
 
-def _ending(code: int | None) -> str:
-    if code is None:
-        return "not known"
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
 def _encode_parts(base: Generation | None, target: Generation) -> list[bytes]:
     parts = full(target) if base is None else delta(base, target)
     return [channel.encode(part) for part in parts]
-
-
-def _add(one: Statistics, other: Statistics) -> Statistics:
-    return Statistics(
-        one.connections + other.connections,
-        one.requests + other.requests,
-        [first + second for first, second in zip(one.statuses, other.statuses, strict=True)],
-    )

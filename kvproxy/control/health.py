@@ -107,14 +107,14 @@ class HealthChecks:
         """Return the keys of the checks that fail."""
         return [check.key for check in self._checks.values() if check.down]
 
-    def states(self) -> list[ServerHealth]:
-        """Return what is known of each checked server."""
-        return [
-            ServerHealth(
+    def states(self) -> dict[bytes, ServerHealth]:
+        """Return what is known of each checked server, by the key of the check."""
+        return {
+            key: ServerHealth(
                 check.request.server, check.request.url, not check.down, check.reason, check.since
             )
-            for check in self._checks.values()
-        ]
+            for key, check in self._checks.items()
+        }
 
     def serve(self, generation: Generation) -> None:
         """Check what a generation names, from now on.

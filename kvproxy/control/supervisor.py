@@ -21,7 +21,7 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
 import uvloop
@@ -46,6 +46,7 @@ from kvproxy.control.entry_points import EntryPoints
 from kvproxy.control.fleet import Fleet, slot_count
 from kvproxy.control.health import HealthChecks
 from kvproxy.control.health_asker import HealthAsker
+from kvproxy.control.overview import Overview
 from kvproxy.control.reload import Reload
 from kvproxy.control.sources import configured
 from kvproxy.control.state_directory import StateDirectory, StateDirectoryError
@@ -54,45 +55,67 @@ from kvproxy.control.worker_records import WorkerRecords, send_signal
 from kvproxy.log import pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from kvproxy.config.startup import Start
     from kvproxy.control.announcer import Announcer
-    from kvproxy.control.fork_server import ForkServer
     from kvproxy.control.generation import Generation
     from kvproxy.control.handover import Inheritance
     from kvproxy.control.reload import ReadAgain
     from kvproxy.control.worker_records import ProcessName, WorkerRecord
+    from kvproxy.model.static import StaticConfiguration
 
 ORPHAN_MARGIN_SECONDS = 5.0
 PREDECESSOR_CHECK_SECONDS = 0.2
 
+SERVICE_SECONDS = 10.0
+"""How long the API waits for the workers at start."""
+
 _logger = logging.getLogger("kvproxy.control")
 
 
-def run(start: Start, read_again: ReadAgain, fork_server: ForkServer) -> int:
+class Service(Protocol):
+    """Something that tells others what the supervisor knows."""
+
+    async def prepare(self) -> None:
+        """Do what of `start` takes time."""
+        ...
+
+    async def start(self) -> None:
+        """Begin, in place of the one of a predecessor; raises OSError."""
+        ...
+
+    async def close(self) -> None:
+        """End."""
+        ...
+
+
+MakeService: TypeAlias = "Callable[[StaticConfiguration, Overview], Service]"
+
+
+def run(start: Start, read_again: ReadAgain, make_service: MakeService) -> int:
     """Run kvproxy until it is told to stop; returns the exit code.
 
-    ``read_again`` reads the settings anew (`kvproxy.control.reload`); ``fork_server`` starts
-    workers.
+    ``read_again`` reads the settings anew (`kvproxy.control.reload`). ``make_service`` makes the
+    API.
     """
     log.configure(start.settings.static.log_level)
     for problem in start.complaints:
         level = logging.ERROR if problem.fatal else logging.WARNING
         _logger.log(level, "settings %s", pairs(problem=problem))
     turns.ask_for_long_turns()
-    return uvloop.run(Supervisor(start, read_again, fork_server).run())
+    return uvloop.run(Supervisor(start, read_again, make_service).run())
 
 
 class Supervisor:
     """One supervisor process. `run` is called once, inside the event loop."""
 
-    def __init__(self, start: Start, read_again: ReadAgain, fork_server: ForkServer) -> None:
+    def __init__(self, start: Start, read_again: ReadAgain, make_service: MakeService) -> None:
         """Nothing is opened before `run`."""
         settings = start.settings.static
         self._start = start
         self._read_again = read_again
-        self._fork_server = fork_server
+        self._make_service = make_service
         self._directory_path = state_directory.resolve(settings.state_dir)
         # Plugins and workers get the directory as it was found, not as it was asked for.
         self._settings = msgspec.structs.replace(settings, state_dir=str(self._directory_path))
@@ -114,6 +137,7 @@ class Supervisor:
         self._plane: ControlPlane
         self._announcers: list[Announcer]
         self._control: ControlServer
+        self._service: Service
 
     async def run(self) -> int:
         """Start, serve until told to stop, stop. Returns 0, or 1 when the start failed."""
@@ -175,7 +199,6 @@ class Supervisor:
             self._points.sockets,
             self._records,
             host_name,
-            self._fork_server,
             tls=self._points.tls,
             ticket_secret=b"" if inheritance is None else inheritance.ticket_secret,
         )
@@ -203,15 +226,17 @@ class Supervisor:
             if settings.announce
             else []
         )
-        commands = Commands(
+        overview = Overview(
             self._fleet,
             self._plane,
             self._points,
             self._reload,
             self._started_at,
             lambda: self._state,
-            self._health.states,
+            self._health,
         )
+        commands = Commands(self._fleet, self._plane, self._points, self._reload, overview)
+        self._service = self._make_service(settings, overview)
         self._control = ControlServer(self._directory.control_socket, commands.table)
         return orphans
 
@@ -239,6 +264,7 @@ class Supervisor:
         if inheritance.generation is not None:
             self._serve(inheritance.generation)
             await self._fleet.wait_live()
+        await self._service.prepare()
         inheritance.close_unused(self._points.sockets)
         return await inheritance.take_over()
 
@@ -254,12 +280,26 @@ class Supervisor:
         self._keep_keys()
         if self._hand_over_wanted:
             self._on_hand_over()
+        self._in_background(self._start_service())
         self._in_background(self._keep_manager_informed())
         self._in_background(self._reload.watch_files())
         if inheritance is not None:
             self._in_background(self._follow(inheritance.predecessor))
         elif orphans:
             self._in_background(self._replace_orphans(orphans))
+
+    async def _start_service(self) -> None:
+        """Start the API when it takes nothing from the start of the workers any more.
+
+        Requests are served without it, too.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SERVICE_SECONDS):
+                await self._fleet.wait_live()
+        try:
+            await self._service.start()
+        except OSError as error:
+            _logger.error("there is no API %s", pairs(reason=error))
 
     def _keep_keys(self) -> None:
         """Remember the static keys that a start went well with, for a start without the store."""
@@ -389,6 +429,7 @@ class Supervisor:
             await self._leave_stores()
         await stopping
         self._control.close()
+        await self._service.close()
         await self._health.close()
         await self._health_asker.close()
         for task in self._background:

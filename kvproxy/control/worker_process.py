@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -86,7 +87,7 @@ class WorkerProcess:
     def __init__(
         self,
         slot: int,
-        pid: int,
+        process: subprocess.Popen[bytes],
         channel: Channel[FromWorker],
         encode: Encode,
         events: WorkerEvents,
@@ -94,7 +95,7 @@ class WorkerProcess:
     ) -> None:
         """Use `start`."""
         self.slot = slot
-        self.pid = pid
+        self.pid = process.pid
         self.started_at = monotonic()
         self.ready = False
         self.stopping = False
@@ -103,6 +104,7 @@ class WorkerProcess:
         self.lent: set[int] = set()
         self.entry_points = entry_points
         self._served: set[tuple[Place, int]] = set()
+        self._process = process
         self._channel = channel
         self._encode = encode
         self._events = events
@@ -114,29 +116,40 @@ class WorkerProcess:
         self._refusals = 0
         self._loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[None] = self._loop.create_future()
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd = os.pidfd_open(process.pid)
         self._loop.add_reader(self._pidfd, self._on_exit)
         self._reader = self._loop.create_task(self._read())
 
     @classmethod
     def start(
         cls,
-        process: tuple[int, socket.socket],
+        command: Sequence[str],
         start: Start,
         encode: Encode,
         events: WorkerEvents,
         descriptors: Sequence[int] = (),
         entry_points: int = 0,
     ) -> WorkerProcess:
-        """Send ``start`` with ``descriptors`` to a new process, which outlives this one.
+        """Start ``command --channel FD --slot N`` and send it ``start`` with ``descriptors``.
 
-        ``process``: its id and our side of its channel. ``entry_points``: the number of the change
-        that ``start`` holds.
+        ``entry_points``: the number of the change that ``start`` holds.
+        Raises OSError when the process cannot be started. The process outlives this one.
         """
-        pid, ours = process
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    [*command, "--channel", str(theirs.fileno()), "--slot", str(start.slot)],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError:
+                ours.close()
+                raise
         channel: Channel[FromWorker] = Channel(ours, FromWorker)
+        worker = cls(start.slot, process, channel, encode, events, entry_points)
         channel.send(start, descriptors)
-        return cls(start.slot, pid, channel, encode, events, entry_points)
+        return worker
 
     def listen(self, place: Place, sockets: Sequence[socket.socket], slot: int) -> None:
         """Let the worker serve these sockets of a slot, its own or another one, unless it does."""
@@ -210,10 +223,10 @@ class WorkerProcess:
         if self._heard_at is not None:
             self._heard_at = monotonic()
 
-    async def finished(self) -> int | None:
+    async def finished(self) -> int:
         """Wait for the end of the process, read its last words, release everything.
 
-        Returns the exit code, negative for a signal; None where the system adopted the process.
+        Returns the exit code, negative for a signal.
         """
         await asyncio.shield(self._exited)
         # The channel ends with the process, unless a child of it holds the other side.
@@ -221,11 +234,7 @@ class WorkerProcess:
         self._reader.cancel()
         self._channel.close()
         os.close(self._pidfd)
-        try:
-            _, status = os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            return None
-        return os.waitstatus_to_exitcode(status)
+        return self._process.wait()
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)

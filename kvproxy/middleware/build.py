@@ -92,6 +92,11 @@ class Builder:
         """Return the middlewares of the entry point; raises `OptionError`."""
         return tuple(chain.from_iterable(self._entry_point_parts()))
 
+    def protection(self) -> tuple[Middleware, ...]:
+        """Return those of the entry point's middlewares that keep somebody out; raises
+        `OptionError`."""
+        return tuple(chain.from_iterable(self._protecting_parts(self._entry_points[self._name])))
+
     def entry_point_errors(self) -> Iterator[OptionError]:
         """Yield what keeps `entry_point` from being built."""
         return _errors(self._entry_point_parts())
@@ -109,13 +114,20 @@ class Builder:
 
     def _entry_point_parts(self) -> tuple[Made, ...]:
         options = self._entry_points[self._name]
-        deprecated = options.white_list_source_range
+        auth, white_list = self._protecting_parts(options)
         return (
             self._redirect(options.redirect),
-            self._auth(options.auth),
+            auth,
             self._compress(options.compress),
-            self._white_list(options.white_list, deprecated, "whiteListSourceRange"),
+            white_list,
             iter(() if self._resolver is None else (self._resolver,)),
+        )
+
+    def _protecting_parts(self, options: EntryPoint) -> tuple[Made, Made]:
+        deprecated = options.white_list_source_range
+        return (
+            self._auth(options.auth),
+            self._white_list(options.white_list, deprecated, "whiteListSourceRange"),
         )
 
     def _frontend_parts(self, options: Frontend) -> tuple[Made, ...]:

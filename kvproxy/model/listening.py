@@ -1,6 +1,9 @@
-"""The addresses of an entry point: one, or several with commas between them."""
+"""Where a proxy listens: the addresses of an entry point, and the socket of its own API."""
 
 from __future__ import annotations
+
+API_SOCKET = "api.sock"
+"""The file in the state directory on which the supervisor answers for its API and metrics."""
 
 
 def split_addresses(text: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from kvproxy.model.dynamic import Backend, Frontend
+from kvproxy.model.latency import LATENCY_CELLS
 from kvproxy.model.static import EntryPoint, StaticConfiguration
 from kvproxy.model.tls import ServedCertificate, ServedTLS
 
@@ -167,21 +168,42 @@ class Refused(Struct, frozen=True, tag=True):
     reason: str
 
 
-class BackendCounters(Struct, frozen=True):
-    """Counts of one backend since the worker's start."""
+class Counters(Struct, frozen=True, kw_only=True):
+    """Answers counted: by the first digit of their status (the last cell holds the rest), the
+    seconds that they took in all, and how many took how long (`kvproxy.model.latency`).
+
+    ``connections``: of clients, open now; only known of entry points.
+    """
+
+    statuses: list[int] = field(default_factory=lambda: [0] * 6)
+    seconds: float = 0.0
+    latencies: list[int] = field(default_factory=lambda: [0] * LATENCY_CELLS)
+    connections: int = 0
+
+
+class EntryPointCounters(Counters, frozen=True, kw_only=True):
+    """Counts of one entry point, the proxy's own answers included."""
+
+    name: str
+
+
+class BackendCounters(Counters, frozen=True, kw_only=True):
+    """Counts of the frontends of one backend, on all entry points."""
 
     provider: str
     name: str
-    statuses: list[int]
-    seconds: float
 
 
 class Statistics(Struct, frozen=True, tag=True):
-    """Heart-beat of a worker, once a second: totals since its start."""
+    """Heart-beat of a worker, once a second: totals since its start.
+
+    ``connections`` and ``statuses``: of all entry points.
+    """
 
     connections: int
     requests: int
     statuses: list[int]
+    entry_points: list[EntryPointCounters] = field(default_factory=list)
     backends: list[BackendCounters] = field(default_factory=list)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, TypeAlias
 
+from kvproxy.model.latency import LATENCY_BOUNDS
+from kvproxy.proxy.counters import HISTOGRAM_CELL, SECONDS_CELL
 from kvproxy.proxy.stages import NO_STAGES
 
 if TYPE_CHECKING:
@@ -21,15 +23,6 @@ if TYPE_CHECKING:
     Choose: TypeAlias = Callable[[Request, Server | None], tuple[Server | None, bytes]]
     Answered: TypeAlias = Callable[[Server, int], None]
 
-LATENCY_BOUNDS = (0.1, 0.3, 1.2, 5.0)
-"""Upper bounds of the latency histogram, seconds (the default buckets of Traefik 1.7)."""
-
-SECONDS_CELL = 10
-HISTOGRAM_CELL = 11
-COUNTER_CELLS = HISTOGRAM_CELL + len(LATENCY_BOUNDS) + 1
-"""Cells 1-9: answers by first digit of the status (servers do send 600 and more); 10: summed
-seconds; from 11 on: histogram (first cell left implicit)."""
-
 
 class Chain:
     """The compiled way of a request through one frontend on one entry point.
@@ -44,7 +37,6 @@ class Chain:
     __slots__ = (
         "answered",
         "attempts",
-        "backend",
         "balancer",
         "buffering",
         "checks",
@@ -73,7 +65,6 @@ class Chain:
         priority: int,
         attempts: int,
         counters: list[float],
-        backend: str = "",
         stages: Stages = NO_STAGES,
         limits: Stages = NO_STAGES,
         choose: Choose | None = None,
@@ -81,13 +72,12 @@ class Chain:
         buffering: BufferSettings | None = None,
         pages: tuple[PageWay, ...] = (),
     ) -> None:
-        """``name`` and ``backend``: names for people; ``priority``: of the frontend; ``attempts``:
-        servers asked at most; ``counters``: the backend's cells of this worker; ``stages``:
-        middlewares that a request meets once; ``limits``: those that it meets in each attempt;
-        ``pages``: the first that fits is sent in the place of an answer; ``buffering``: bodies are
-        read completely first."""
+        """``priority``: of the frontend; ``attempts``: servers asked at most; ``counters``: the
+        cells (`kvproxy.proxy.counters`) of the backend on the entry point; ``stages``: middlewares
+        that a request meets once; ``limits``: those that it meets in each attempt; ``pages``: the
+        first that fits is sent in the place of an answer; ``buffering``: bodies are read completely
+        first."""
         self.name = name
-        self.backend = backend
         self.balancer = balancer
         self.modifiers = modifiers
         self.modifies = bool(modifiers)

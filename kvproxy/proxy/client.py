@@ -31,9 +31,10 @@ from kvproxy.http.scan import (
     scan_request,
     send,
 )
-from kvproxy.proxy.chain import SECONDS_CELL
+from kvproxy.proxy.counters import SECONDS_CELL
 from kvproxy.proxy.decision import understand
 from kvproxy.proxy.dial import start_dial
+from kvproxy.proxy.passage import begin
 from kvproxy.proxy.peer import Peer
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Serve a half-closed client its answer; anything else ends here."""
-        if self._phase != ACTIVE or self.sending:
+        if self._phase != ACTIVE or self.sending or self._plain_descriptor < 0:
             if self._phase == ACTIVE:
                 self.transport.abort()
             return False
@@ -372,6 +373,7 @@ class ClientConnection(asyncio.Protocol):
             self._switch_to_http2(data)
             return
         self._phase = ACTIVE
+        self._chain = None
         self._started = monotonic()
         self._host = b""
         self._buffer = data
@@ -401,6 +403,8 @@ class ClientConnection(asyncio.Protocol):
         self, data: bytes, head: bytes, host: bytes, target: bytes, end: int
     ) -> tuple[Chain, bytes] | None:
         """Decide what becomes of the request; None when it is seen to already."""
+        # Until there is another one: that of the request before must not count this one.
+        self._chain = None
         if host != self._host:
             self._host = host
             self._forwarded = self._peer.plain_lines(host)
@@ -409,7 +413,7 @@ class ClientConnection(asyncio.Protocol):
                 EXPECT_SECONDS, self._continue
             )
         asked = understand(self._listener, data[:end], head, host, target, self.flags)
-        return self._listener.serving.begin(self, self._listener, self._peer, asked)
+        return begin(self, self._listener, self._peer, asked)
 
     def _receive_more(self, data: bytes) -> None:
         """Take bytes that come while a request is in progress."""
@@ -661,7 +665,7 @@ class ClientConnection(asyncio.Protocol):
                 close=not flags & KEEP_ALIVE, head_only=bool(flags & HEAD), date=self.clock.date
             )
         )
-        self._listener.count(answer.status)
+        self._listener.count(answer.status, self._chain, self._started)
         self._finish()
 
     def _finish(self) -> None:
@@ -681,7 +685,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = LINGERING
         unread = self.sending or bool(self._buffer)
         self._buffer = b""
-        if unread:
+        if unread and self._plain_descriptor >= 0:
             # Closing with unread bytes would reset the connection and may destroy the answer on
             # its way.
             self.deadline = now + (

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import (
     BAD_HANDSHAKE,
-    PLAIN_TEXT,
     Answer,
     redirect_answer,
     text_answer,
@@ -20,8 +19,8 @@ from kvproxy.routing.redirect import redirect_location
 from kvproxy.routing.request import RequestView
 
 if TYPE_CHECKING:
-    from kvproxy.middleware.contract import Request
     from kvproxy.proxy.chain import Chain
+    from kvproxy.proxy.internal import Inside
     from kvproxy.proxy.listener import Listener
 
 
@@ -32,20 +31,10 @@ class Asked(RequestView):
     ``outgoing``: the outgoing head with that URI; ``flags``: of the head scan. After `route`:
     ``routed`` tells whether there is a ``chain``; ``path``, ``uri`` and ``outgoing`` are as the
     modifiers of the rule left them; ``original_uri``: as it was before them; ``added``: header
-    lines that come behind the forwarded ones. ``request``: as middlewares see it, where any do.
+    lines that come behind the forwarded ones.
     """
 
-    __slots__ = (
-        "added",
-        "chain",
-        "flags",
-        "original_uri",
-        "outgoing",
-        "raw_path",
-        "request",
-        "routed",
-        "uri",
-    )
+    __slots__ = ("added", "chain", "flags", "original_uri", "outgoing", "raw_path", "routed", "uri")
 
     chain: Chain
 
@@ -67,17 +56,15 @@ class Asked(RequestView):
         self.raw_path = raw_path
         self.uri = self.original_uri = uri
         self.added = b""
-        self.request: Request | None = None
         self.routed = False
 
 
 def understand(
     listener: Listener, received: bytes, outgoing: bytes, host: bytes, target: bytes, flags: int
-) -> Asked | Answer:
+) -> Asked | Answer | Inside:
     """Read the target of a scanned request (`kvproxy.http.scan.scan_request`).
 
-    ``received``: the head as it came. An answer is that of the proxy itself: internal paths, bad
-    targets.
+    ``received``: the head as it came. An answer is that of the proxy itself, to a bad target.
     """
     if flags & PLAIN_PATH:
         path, _, query = target.partition(b"?")
@@ -91,11 +78,8 @@ def understand(
         path, raw_path, query, uri = canonical
         head = with_uri(outgoing, target, uri)
         asked = Asked(received, head, host, flags, path, raw_path, query[1:], uri)
-    if listener.internal:
-        internal = listener.internal.get(path)
-        if internal is not None and asked.method in (b"GET", b"HEAD"):
-            status, body = internal()
-            return Answer(status, body, (PLAIN_TEXT,))
+    if listener.internal is not None:
+        return listener.internal.find(asked) or asked
     return asked
 
 

@@ -23,7 +23,7 @@ from kvproxy.http.scan import CHUNKED, CHUNKED_BODY, FORWARDED, HTTP10, SPLIT, U
 from kvproxy.middleware.contract import Request
 from kvproxy.proxy.attempts import CLIENT_LEFT, Attempts
 from kvproxy.proxy.buffered import Buffered
-from kvproxy.proxy.decision import route, with_uri
+from kvproxy.proxy.decision import Asked, route, with_uri
 from kvproxy.proxy.dial import BODY_LIMIT
 from kvproxy.proxy.error_page import PageRequest
 from kvproxy.proxy.filtered_body import FilteredBody, chunked_head, content_length
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.decision import Asked
     from kvproxy.proxy.exchange import Exchange
+    from kvproxy.proxy.internal import Inside
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.peer import Peer
     from kvproxy.proxy.stages import Ask, Finish, Stages
@@ -43,7 +43,7 @@ logger = logging.getLogger("kvproxy.proxy")
 
 
 def begin(
-    exchange: Exchange, listener: Listener, peer: Peer, asked: Asked | Answer
+    exchange: Exchange, listener: Listener, peer: Peer, asked: Asked | Answer | Inside
 ) -> tuple[Chain, bytes] | None:
     """Decide what becomes of a request that cannot take the direct way.
 
@@ -51,9 +51,11 @@ def begin(
     without its ``Host`` line where nothing is to be done but forwarding. None: the exchange has
     been given an answer, or a passage as its upstream.
     """
-    if isinstance(asked, Answer):
-        exchange.answer(asked)
-        return None
+    if not isinstance(asked, Asked):
+        if isinstance(asked, Answer):
+            exchange.answer(asked)
+            return None
+        return _inside(exchange, listener, peer, asked)
     request: Request | None = None
     if listener.stages:
         request = request_of(peer, asked)
@@ -76,6 +78,21 @@ def begin(
         return chain, asked.outgoing + lines + asked.added
     request = request or request_of(peer, asked)
     return _followed(exchange, listener, peer, asked, request)
+
+
+def _inside(
+    exchange: Exchange, listener: Listener, peer: Peer, inside: Inside
+) -> tuple[Chain, bytes] | None:
+    """Answer a request for the proxy itself, or go on to the supervisor: the stages of its own way,
+    and no others."""
+    asked = inside.asked
+    if inside.answer is not None:
+        exchange.routed(inside.chain)
+        exchange.answer(inside.answer)
+        return None
+    asked.chain = inside.chain
+    asked.routed = True
+    return _followed(exchange, listener, peer, asked, request_of(peer, asked))
 
 
 def _followed(
@@ -108,7 +125,6 @@ def _checked(
         outcome = ask(request)
         if outcome is None:
             continue
-        request.answered_by = ask
         if isinstance(outcome, Answer):
             exchange.answer(_changed(request, outcome))
         else:
@@ -126,7 +142,7 @@ def _changed(request: Request | None, answer: Answer) -> Answer:
 
 def request_of(peer: Peer, asked: Asked) -> Request:
     """Return a request as middlewares see it."""
-    asked.request = request = Request(
+    return Request(
         peer,
         method=asked.method,
         host=asked.host,
@@ -136,7 +152,6 @@ def request_of(peer: Peer, asked: Asked) -> Request:
         head=asked.outgoing,
         original_uri=asked.original_uri,
     )
-    return request
 
 
 def modify(request: Request, asked: Asked) -> None:
@@ -168,6 +183,7 @@ class Passage(Link):
         "_paged",
         "_peer",
         "_position",
+        "_reading_paused",
         "_request",
         "_stages",
         "_status",
@@ -192,6 +208,7 @@ class Passage(Link):
         self._held_bytes = 0
         self._paged = False
         self._position = 0
+        self._reading_paused = False
         self._stages: Stages = listener.stages
         self._status = 0
         self._then: Callable[[], None] = self._route
@@ -236,8 +253,6 @@ class Passage(Link):
         for position in range(self._position, len(steps)):
             ask, finish = steps[position]
             outcome = None if ask is None else ask(self._request)
-            if outcome is not None:
-                self._request.answered_by = ask
             if isinstance(outcome, Answer):
                 self._answer(outcome)
                 return
@@ -258,7 +273,6 @@ class Passage(Link):
             elif answer is not None:
                 self._answer(answer)
             else:
-                self._request.answered_by = None
                 if finish is not None:
                     self._entered.append((finish, monotonic()))
                 self._advance()
@@ -276,7 +290,9 @@ class Passage(Link):
             attempts = Buffered(self, listener, chain, request, head, chain.buffering)
         else:
             attempts = Attempts(self, listener, chain, request, head)
-        self.connected(attempts)
+        self._upstream = attempts
+        if self._reading_paused:
+            attempts.pause_reading()
         held, self._held = self._held, []
         names = listener.stages.names | chain.stages.names
         if names and self._asked.flags & CHUNKED:
@@ -306,6 +322,18 @@ class Passage(Link):
         if not self.writable:
             self.exchange.server_writable(False)
 
+    def pause_reading(self) -> None:
+        """Bring no more of the answer for now."""
+        self._reading_paused = True
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Bring more of the answer."""
+        self._reading_paused = False
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
     def time_out(self) -> None:
         """Give up what is waited for, a server or a middleware."""
         if self._upstream is not None:
@@ -315,7 +343,9 @@ class Passage(Link):
 
     def close(self) -> None:
         """End after everything sent has been taken."""
-        super().close()
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
         self._end(self._status or CLIENT_LEFT)
 
     def abort(self) -> None:
@@ -381,7 +411,6 @@ class Passage(Link):
         piece = body.feed(piece)
         if ended:
             piece += body.finish()
-            self._request.unfiltered_bytes = body.received
         else:
             self._body = body
         return chunked_head(head), CHUNKED_BODY, piece
@@ -445,9 +474,11 @@ class Passage(Link):
         self._paged = True
         self._leave(status)
         page = PageRequest(self, status, instead)
-        self.connected(page)
+        self._upstream = page
         lines = forwarded_lines(self._peer, self._asked, self._request)
         page.start(way, self._listener, self._request, lines)
+        if self._reading_paused:
+            page.pause_reading()
         return True
 
     def _end(self, status: int) -> None:
@@ -459,8 +490,6 @@ class Passage(Link):
 
     def _leave(self, status: int) -> None:
         """Give up what was on its way, and tell all stages."""
-        if self._body is not None:
-            self._request.unfiltered_bytes = self._body.received
         self._held = []
         upstream, self._upstream = self._upstream, None
         if upstream is not None:

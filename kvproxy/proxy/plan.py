@@ -26,7 +26,8 @@ from kvproxy.proxy.backend_options import breaker_stages, limits
 from kvproxy.proxy.balancer import Affinity, Balancer, Member
 from kvproxy.proxy.buffered import buffer_settings
 from kvproxy.proxy.certificates import CertificateStep
-from kvproxy.proxy.chain import COUNTER_CELLS, Chain
+from kvproxy.proxy.chain import Chain
+from kvproxy.proxy.counters import add_cells, new_cells
 from kvproxy.proxy.error_page import PageWay
 from kvproxy.proxy.health import Health
 from kvproxy.proxy.presenting import PresentingServers
@@ -76,13 +77,20 @@ class BackendPlan:
     __slots__ = ("counters", "entry", "members", "stickiness")
 
     def __init__(
-        self, entry: BackendEntry, members: Sequence[Member], counters: list[float]
+        self, entry: BackendEntry, members: Sequence[Member], counters: dict[str, list[float]]
     ) -> None:
-        """``counters`` outlive changes of the backend."""
+        """``counters``: cells by entry point; they outlive changes of the backend."""
         self.entry = entry
         self.members = members
         self.counters = counters
         self.stickiness = stickiness_of(entry.backend.load_balancer, entry.name)
+
+    def counters_on(self, entry_point: str) -> list[float]:
+        """Return the cells for requests of an entry point."""
+        cells = self.counters.get(entry_point)
+        if cells is None:
+            cells = self.counters[entry_point] = new_cells()
+        return cells
 
     @property
     def dynamic(self) -> bool:
@@ -113,7 +121,8 @@ class Plan:
         memory: SharedMemory,
         clock: Clock,
     ) -> None:
-        """``listeners`` by entry point name; their indexes are replaced by `apply`.
+        """``listeners`` by entry point name; their indexes are replaced by `apply`. ``past`` holds,
+        by entry point, what was counted for backends that are gone.
 
         ``memory``: what all workers share.
         """
@@ -123,6 +132,7 @@ class Plan:
         self.backends: dict[EntryKey, BackendPlan] = {}
         self.frontends: dict[EntryKey, FrontendPlan] = {}
         self.certificates: dict[EntryKey, CertificateEntry] = {}
+        self.past: dict[str, list[float]] = {}
         self._settings = settings
         self._transport = transport
         self._listeners = listeners
@@ -141,6 +151,8 @@ class Plan:
     def _make_stages(self) -> None:
         for listener in self._listeners.values():
             listener.stages = Stages(self._workshop.entry_point(listener.name))
+            if listener.internal is not None:
+                listener.internal.protect(Stages(self._workshop.protection(listener.name)))
 
     async def change_entry_points(
         self, settings: StaticConfiguration, names: Collection[str]
@@ -203,7 +215,7 @@ class Plan:
                 check_key(configured.url, entry.backend.health_check),
             )
         previous = self.backends.get((entry.provider, entry.name))
-        counters = previous.counters if previous else [0.0] * COUNTER_CELLS
+        counters = previous.counters if previous else {}
         return BackendPlan(entry, list(members.values()), counters)
 
     def _server(self, url: str) -> Server:
@@ -219,6 +231,11 @@ class Plan:
             member.server.users += change
             if not member.server.users:
                 self._perhaps_unused.add(member.server)
+
+    def keep_counts(self, gone: BackendPlan) -> None:
+        """Let what was counted for a backend that is gone stay in the sums of entry points."""
+        for name, cells in gone.counters.items():
+            add_cells(self.past.setdefault(name, new_cells()), cells)
 
     def forget_servers(self) -> None:
         """Close the idle connections of servers that no backend names any more."""
@@ -269,8 +286,7 @@ class Plan:
             pass_host=settings.pass_host_header,
             priority=settings.priority if settings.priority > 0 else rule.length,
             attempts=attempts,
-            counters=backend.counters,
-            backend=backend.entry.name,
+            counters=backend.counters_on(listener.name),
             stages=Stages([*middlewares, *breaker]),
             limits=Stages(limits(settings, options, identity, self._memory)),
             choose=None if affinity is None else affinity.choose,
@@ -294,7 +310,7 @@ class Plan:
             pass_host=False,
             priority=0,
             attempts=max(1, len(backend.members)),
-            counters=backend.counters,
+            counters=backend.counters_on(entry_point),
         )
 
     def _balancer(self, key: tuple[str, str, bytes], backend: BackendPlan) -> Balancer:
@@ -482,6 +498,7 @@ class _Step:
             if gone := plan.backends.pop(key, None):
                 removed.append(gone.entry.digest)
                 plan.use(gone, -1)
+                plan.keep_counts(gone)
         for key, backend in self._new_backends.items():
             if old := plan.backends.get(key):
                 removed.append(old.entry.digest)

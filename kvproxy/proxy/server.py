@@ -81,12 +81,6 @@ class Server:
         """The server as it is named in the log."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
-    @property
-    def url(self) -> str:
-        """Scheme, authority and path as configured, without user or password."""
-        scheme, authority, path = self.identity
-        return f"{scheme}://{authority}{path}"
-
     def accepts(self, websocket: bool) -> bool:
         """Tell whether the URL's scheme can carry this request (spec section 7.10)."""
         return self.scheme in (("http", "https", "ws", "wss") if websocket else PLAIN_SCHEMES)
@@ -136,17 +130,10 @@ class Server:
     async def _connect(
         self, tls: ssl.SSLContext | None
     ) -> UpstreamConnection | Http2UpstreamConnection:
-        connecting = asyncio.get_running_loop().create_connection(
-            lambda: _Negotiation(self),
-            self.host,
-            self.port,
-            ssl=tls,
-            server_hostname=self.host if tls else None,
-            ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if tls else None,
-        )
+        negotiation = _Negotiation(self)
         try:
             async with asyncio.timeout(self._settings.dial_seconds or None):
-                _, negotiation = await connecting
+                await self._open(negotiation, tls)
         except TimeoutError as error:
             raise DialError(
                 504, f"dial time-out after {self._settings.dial_seconds:g} s"
@@ -161,6 +148,17 @@ class Server:
         if connection is None or connection.transport.is_closing():
             raise DialError(502, "closed or spoke before it was asked")
         return connection
+
+    async def _open(self, protocol: asyncio.Protocol, tls: ssl.SSLContext | None) -> None:
+        """Make a connection, which ``protocol`` takes; with ``tls`` an encrypted one."""
+        await asyncio.get_running_loop().create_connection(
+            lambda: protocol,
+            self.host,
+            self.port,
+            ssl=tls,
+            server_hostname=self.host if tls else None,
+            ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if tls else None,
+        )
 
     def release(self, connection: UpstreamConnection | Http2Upstream) -> None:
         """Take a connection back for the next request, or close it when it is not needed."""

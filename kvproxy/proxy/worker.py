@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import ssl
+from collections import Counter
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,14 +21,13 @@ from setproctitle import setproctitle
 
 from kvproxy import log, turns
 from kvproxy.balance.shared_memory import SharedMemory
-from kvproxy.channel import Channel, ChannelClosed, decoder
-from kvproxy.http.scan import forget_heads
-from kvproxy.http.trust import system_context
+from kvproxy.channel import Channel, ChannelClosed
 from kvproxy.model.listening import split_addresses
 from kvproxy.model.messages import (
     Applied,
     Apply,
     BackendCounters,
+    EntryPointCounters,
     EntryPoints,
     EntryPointsServed,
     HealthChange,
@@ -41,8 +41,9 @@ from kvproxy.model.messages import (
     TicketSecret,
     ToWorker,
 )
-from kvproxy.proxy.chain import SECONDS_CELL
 from kvproxy.proxy.clock import Clock
+from kvproxy.proxy.counters import STATUSES, add_cells, counted, new_cells
+from kvproxy.proxy.internal import internal_paths, supervisor_server
 from kvproxy.proxy.listener import Listener
 from kvproxy.proxy.plan import Plan, UnknownBaseError
 from kvproxy.proxy.transport import TransportSettings
@@ -76,6 +77,8 @@ LONGEST_REST_SECONDS = 5.0
 PORTION = 1_000
 """So many servers or backends are looked at in one turn of the loop."""
 
+NO_STATUSES = [0] * STATUSES
+
 FREEZE_ENTRIES = 1_000
 """After a change of so many entries the garbage collector is told to leave the plan alone."""
 
@@ -92,16 +95,16 @@ class Worker:
         self._clock = Clock()
         self._server_name = start.host_name.encode()
         self._ticket_secret = start.ticket_secret
+        transport = TransportSettings(settings)
+        self._supervisor = supervisor_server(settings, transport)
         self._listeners = {
             name: self._listener(name, entry_point, start.tls.get(name))
             for name, entry_point in settings.entry_points.items()
         }
         self._retired: set[Listener] = set()
-        self._past_statuses = [0] * 6
+        self._past_statuses: dict[str, list[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._plan = Plan(
-            settings, TransportSettings(settings), self._listeners, memory, self._clock
-        )
+        self._plan = Plan(settings, transport, self._listeners, memory, self._clock)
         self._ready = False
         self._stopping = False
         self._parts: list[Apply] = []
@@ -119,9 +122,7 @@ class Worker:
             tls=tls,
             ticket_secret=self._ticket_secret,
         )
-        ping = self._settings.ping
-        if ping is not None and ping.entry_point == name:
-            listener.internal[b"/ping"] = self._ping
+        listener.internal = internal_paths(self._settings, name, self._ping, self._supervisor)
         return listener
 
     async def run(self) -> None:
@@ -251,7 +252,8 @@ class Worker:
         self._retired.add(listener)
         await self._drain([listener], grace_seconds)
         self._retired.discard(listener)
-        self._past_statuses = _added(self._past_statuses, listener.statuses)
+        past = self._past_statuses
+        past[listener.name] = _added(past.get(listener.name), listener.statuses)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -293,7 +295,6 @@ class Worker:
         pools_at = 0.0
         while True:
             self._clock.refresh()
-            forget_heads()
             now = self._clock.now
             for listener in self._all_listeners():
                 listener.sweep(now)
@@ -315,23 +316,42 @@ class Worker:
             pause = rest_after(monotonic() - began, STATISTICS_SECONDS)
 
     async def _statistics(self) -> Statistics:
-        statuses = self._past_statuses
-        for listener in self._all_listeners():
-            statuses = _added(statuses, listener.statuses)
+        points = {name: list(cells) for name, cells in self._plan.past.items()}
         backends = []
         async for portion in in_portions(self._plan.backends.values()):
             for backend in portion:
-                counters = backend.counters
-                if not any(counters):
-                    continue
-                counted = [int(cell) for cell in (*counters[:5], sum(counters[5:SECONDS_CELL]))]
-                statuses = _added(statuses, counted)
-                entry = backend.entry
-                backends.append(
-                    BackendCounters(entry.provider, entry.name, counted, counters[SECONDS_CELL])
-                )
-        connections = sum(len(listener.connections) for listener in self._all_listeners())
-        return Statistics(connections, sum(statuses), statuses, backends)
+                total = new_cells()
+                for name, cells in backend.counters.items():
+                    if any(cells):
+                        add_cells(total, cells)
+                        add_cells(points.setdefault(name, new_cells()), cells)
+                if any(total):
+                    entry = backend.entry
+                    backends.append(
+                        BackendCounters(provider=entry.provider, name=entry.name, **counted(total))
+                    )
+        entry_points = self._entry_points(points)
+        statuses = NO_STATUSES
+        for each in entry_points:
+            statuses = _added(statuses, each.statuses)
+        connections = sum(each.connections for each in entry_points)
+        return Statistics(connections, sum(statuses), statuses, entry_points, backends)
+
+    def _entry_points(self, points: dict[str, list[float]]) -> list[EntryPointCounters]:
+        """Return what is counted for each entry point, ``points`` by requests of backends."""
+        own = {name: list(statuses) for name, statuses in self._past_statuses.items()}
+        connections = Counter[str]()
+        for listener in self._all_listeners():
+            own[listener.name] = _added(own.get(listener.name), listener.statuses)
+            connections[listener.name] += len(listener.connections)
+        return [
+            EntryPointCounters(
+                name=name,
+                connections=connections[name],
+                **counted(points.get(name) or new_cells(), own.get(name) or NO_STATUSES),
+            )
+            for name in own.keys() | points.keys()
+        ]
 
     def _ping(self) -> tuple[int, bytes]:
         return (503, b"Service Unavailable") if self._stopping else (200, b"OK")
@@ -391,8 +411,8 @@ async def in_portions(items: Iterable[Item]) -> AsyncIterator[list[Item]]:
         yield held[start : start + PORTION]
 
 
-def _added(one: list[int], other: list[int]) -> list[int]:
-    return [held + more for held, more in zip(one, other, strict=True)]
+def _added(one: list[int] | None, other: list[int]) -> list[int]:
+    return [held + more for held, more in zip(one or NO_STATUSES, other, strict=True)]
 
 
 def _entries(part: Apply) -> int:
@@ -411,20 +431,10 @@ def sweep_seconds(settings: StaticConfiguration) -> float:
     return min(LONGEST_SWEEP_SECONDS, max(SHORTEST_SWEEP_SECONDS, shortest / 10))
 
 
-def prepare() -> None:
-    """Make what is the same in every worker and takes time: processes forked later have it."""
-    decoder(ToWorker)
-    system_context()
-
-
 async def serve(channel_descriptor: int) -> None:
     """Run a worker on the supervisor's channel (a unix stream socket)."""
     channel: Channel[ToWorker] = Channel(socket.socket(fileno=channel_descriptor), ToWorker)
-    try:
-        message, descriptors = await channel.receive()
-    except ChannelClosed:
-        # The supervisor changed its mind, or ended, while this process began.
-        return
+    message, descriptors = await channel.receive()
     if not isinstance(message, Start):
         raise SystemExit(f"the first message must be Start, not {type(message).__name__}")
     log.configure(message.settings.log_level)

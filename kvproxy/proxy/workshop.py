@@ -71,6 +71,13 @@ class Workshop:
             logger.error("entryPoint=%s is closed: %s: %s", name, error.path, error)
             return (Closed(),)
 
+    def protection(self, name: str) -> tuple[Middleware, ...]:
+        """Return the middlewares that the proxy's own paths on an entry point have."""
+        try:
+            return self._builder(name).protection()
+        except OptionError:
+            return (Closed(),)
+
     def frontend(self, entry_point: str, options: Frontend) -> tuple[tuple[Middleware, ...], str]:
         """Return the middlewares of a frontend on an entry point, and why it is closed."""
         try:

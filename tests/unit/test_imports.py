@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "channel": {"model"},
     "log": set(),
     "turns": set(),
+    "unix_socket": set(),
     "control": {
         "model",
         "rules",
@@ -32,7 +33,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "channel",
         "log",
         "turns",
+        "unix_socket",
     },
+    "api": {"model", "control", "log", "unix_socket"},
     "http": set(),
     "routing": {"model", "rules", "http"},
     "balance": {"model", "rules", "http"},
@@ -47,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "channel",
         "log",
         "turns",
+        "unix_socket",
     },
     "cli": {
         *(
@@ -57,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "config",
             "channel",
             "control",
+            "api",
             "log",
             "turns",
         ),

@@ -25,6 +25,7 @@ from kvproxy.model.static import (
     Retry,
     StaticConfiguration,
 )
+from kvproxy.model.static_observability import Api, Metrics, Prometheus
 from kvproxy.model.static_providers import EtcdProvider
 
 if TYPE_CHECKING:
@@ -472,10 +473,10 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     (
         "options that are not active yet, once for each section",
-        {"file": '[docker]\nendpoint = "x"\n[docker.tls]\nca = "c"\n', "arguments": ["--api"]},
+        {"file": '[docker]\nendpoint = "x"\n[docker.tls]\nca = "c"\n', "arguments": ["--tracing"]},
         [
             "warning kvproxy.toml:1: docker: is accepted, but not active yet: it has no effect",
-            "warning --api: api: is accepted, but not active yet: it has no effect",
+            "warning --tracing: tracing: is accepted, but not active yet: it has no effect",
         ],
     ),
     (
@@ -538,11 +539,16 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
          "expected to remove it from the file"],
     ),
     (
+        "address below another one",
+        {"file": '[api]\n[entryPoints.http]\naddress = ":8080"\n'},
+        ["fatal kvproxy.toml:2: entryPoints.traefik.address: `127.0.0.1:8080` is also an address "
+         "of `http`; expected another"],
+    ),
+    (
         "web",
         {"file": '[web]\naddress = ":81"\n'},
         [
             "warning kvproxy.toml:1: web: is deprecated; used as api, ping and metrics",
-            "warning kvproxy.toml: api: is accepted, but not active yet: it has no effect",
         ],
     ),
     (
@@ -551,8 +557,6 @@ PROBLEMS: list[tuple[str, dict[str, Any], list[str]]] = [
         [
             "warning kvproxy.toml:1: web: is deprecated; used as api, ping and metrics",
             "warning kvproxy.toml:2: web.path: has no effect",
-            "warning kvproxy.toml: api: is accepted, but not active yet: it has no effect",
-            "warning kvproxy.toml: metrics: is accepted, but not active yet: it has no effect",
         ],
     ),
     (
@@ -611,9 +615,37 @@ def test_ping_brings_its_entry_point(load: Load) -> None:
     assert {name: each.address for name, each in static.entry_points.items()} == {"traefik": ":1"}
 
 
-def test_web_becomes_ping(load: Load) -> None:
-    static = load('[web]\naddress = ":81"\n').static
-    assert static.ping == Ping()
+INTERNAL = [
+    ("[api]\n", "127.0.0.1:8080"),
+    ("[metrics.prometheus]\n", "127.0.0.1:8080"),
+    ("[api]\n[ping]\n", "127.0.0.1:8080"),
+    ("[ping]\n", ":8080"),
+    ("[metrics]\n", None),
+    ('[api]\nentryPoint = "http"\n', None),
+    ('[api]\n[entryPoints.traefik]\naddress = ":81"\n', ":81"),
+]
+
+
+@pytest.mark.parametrize(("text", "address"), INTERNAL, ids=[row[0] for row in INTERNAL])
+def test_where_the_api_listens_unless_told(load: Load, text: str, address: str | None) -> None:
+    static = load(f'{text}[entryPoints.http]\naddress = ":1"\n').static
+    point = static.entry_points.get("traefik")
+    assert (None if point is None else point.address) == address
+
+
+@pytest.mark.parametrize("section", ["api", "ping", "metrics.prometheus"])
+def test_an_unknown_entry_point_of_a_service_is_named(load: Load, section: str) -> None:
+    text = f'[{section}]\nentryPoint = "htp"\n[entryPoints.http]\naddress = ":1"\n'
+    assert load.problems(text) == [
+        f"warning kvproxy.toml:2: {section}.entryPoint: no entry point is named `htp`; "
+        "expected one of http; did you mean `http`?"
+    ]
+
+
+def test_web_becomes_ping_api_and_metrics(load: Load) -> None:
+    static = load('[web]\naddress = ":81"\n[web.metrics.prometheus]\n').static
+    assert (static.ping, static.api) == (Ping(), Api())
+    assert static.metrics == Metrics(prometheus=Prometheus())
     assert static.entry_points["traefik"].address == ":81"
 
 
@@ -661,6 +693,7 @@ import json, sys
 from kvproxy.config.settings import load_settings
 from kvproxy.config.static_keys import StaticKeys, StorePlace
 from kvproxy.model.static import StaticConfiguration
+from kvproxy.model.static_observability import Api, Metrics, Prometheus
 from kvproxy.model.static_providers import EtcdProvider
 
 values = {"traefiklogsfile": sys.argv[1].encode(), "consul/prefix": b"@int 3"}

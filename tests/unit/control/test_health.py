@@ -285,13 +285,13 @@ async def test_a_server_goes_down_after_one_failure_and_comes_back(
     world.serve(b=options)
     await world.until(lambda: world.down == {key_of(options)})
     seen = len(backend.requests_for("/flaps"))
-    (state,) = world.checks.states()
+    (state,) = world.checks.states().values()
     assert (state.up, state.reason, state.server) == (False, "status 503", backend.url)
     await world.until(lambda: len(backend.requests_for("/flaps")) > seen + 2)
     assert len(world.told) == 1
     backend.on("/flaps", status("200 OK"))
     await world.until(lambda: not world.down)
-    (state,) = world.checks.states()
+    (state,) = world.checks.states().values()
     assert state.up
     assert [len(change.down) for change in world.told] == [1, 0]
 
@@ -306,7 +306,7 @@ async def test_one_check_however_many_backends_use_it(world: World, backend: Bac
     assert len(world.checks.states()) == 1
     assert len(backend.requests_for("/shared")) == 1
     world.serve(b=None, c=None, d=None)
-    assert world.checks.states() == []
+    assert world.checks.states() == {}
 
 
 async def test_other_settings_are_another_check_that_starts_as_down(
@@ -367,7 +367,7 @@ async def test_a_removed_check_tells_nothing_any_more(world: World, backend: Bac
 
 async def test_without_a_path_nothing_is_checked(world: World, backend: Backend) -> None:
     world.serve(b=checked(backend, ""))
-    assert world.checks.states() == []
+    assert world.checks.states() == {}
 
 
 async def test_checks_are_spread_over_the_interval(world: World, backend: Backend) -> None:

@@ -69,7 +69,7 @@ async def test_too_many_interim_answers_are_502(stage: Stage) -> None:
 async def test_odd_statuses_are_counted_as_answers(stage: Stage, status: int) -> None:
     stage.ask(GET)
     stage.answer(b"HTTP/1.1 %d Odd\r\nContent-Length: 0\r\n\r\n" % status)
-    counters = stage.world.plan.backends["p", "b"].counters
+    counters = stage.world.plan.backends["p", "b"].counters["http"]
     assert counters[status // 100] == 1
     assert sum(counters[:10]) == 1
     assert counters[10] < 5

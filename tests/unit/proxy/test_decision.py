@@ -10,6 +10,7 @@ import pytest
 from kvproxy.http.answer import BAD_HANDSHAKE, PLAIN_TEXT, Answer, text_answer
 from kvproxy.http.scan import scan_request
 from kvproxy.proxy.decision import Asked, route, understand
+from kvproxy.proxy.internal import Inside, InternalPaths
 from tests.unit.proxy.worlds import World, backend, frontend, whole
 
 RULES = {
@@ -27,13 +28,15 @@ def decided(request: bytes, **settings: Any) -> Any:
     """Return the decision on a request, in front of one frontend of each kind."""
     world = World(**settings)
     listener = world.listeners["http"]
-    listener.internal[b"/ping"] = lambda: (200, b"OK")
+    listener.internal = InternalPaths(ping=lambda: (200, b"OK"))
     entries = [frontend(name, rule, "b") for name, rule in RULES.items()]
     asyncio.run(world.apply(whole(1, backend("b", {"http://s": 1}), *entries)))
     result = scan_request(request, 65536, 128)
     assert isinstance(result, tuple), result
     head, host, target, flags, _, end = result
     asked = understand(listener, request[:end], head, host, target, flags)
+    if isinstance(asked, Inside):
+        return asked.answer
     return route(listener, asked) or asked if isinstance(asked, Asked) else asked
 
 

@@ -442,7 +442,9 @@ class Story:
                 assert not transport.closing
                 assert connection.exchange is None
         assert [guard.inside for guard in self.guards] == [0, 0], "a middleware was not told"
-        counters = [backend.counters for backend in self.plan.backends.values()]
+        counters = [
+            cells for each in self.plan.backends.values() for cells in each.counters.values()
+        ]
         assert all(cell >= 0 for cells in counters for cell in cells)
         counted = sum(sum(cells[:SECONDS_CELL]) for cells in counters) + sum(self.listener.statuses)
         answered = sum(asker.answered for asker in self.askers)

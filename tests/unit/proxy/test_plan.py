@@ -17,6 +17,7 @@ from kvproxy.model.messages import Apply, BackendEntry, FrontendEntry
 from kvproxy.model.static import Ping, Retry
 from kvproxy.proxy.balancer import Member
 from kvproxy.proxy.chain import Chain
+from kvproxy.proxy.internal import InternalPaths
 from kvproxy.proxy.plan import UnknownBaseError
 from kvproxy.proxy.upstream import UpstreamConnection
 from kvproxy.routing.index import RouteIndex
@@ -236,7 +237,7 @@ async def test_what_did_not_change_keeps_its_very_objects() -> None:
     assert world.chain("one").balancer is one.balancer
     assert world.plan.frontends["p", "one"].rule is rule
     assert world.plan.backends["p", "b"].counters is counters
-    assert one.counters is counters
+    assert one.counters is counters["http"]
     assert members(world.chain("new"))[0].server is server
     assert server.users == 2
     assert server.idle == [idle]
@@ -437,7 +438,7 @@ async def test_attempts(retry: Retry | None, servers: int, attempts: int) -> Non
 async def test_own_paths_leave_no_direct_way() -> None:
     world = World(ping=Ping(entry_point="http"))
     listener = world.listeners["http"]
-    listener.internal[b"/ping"] = lambda: (200, b"OK")
+    listener.internal = InternalPaths(ping=lambda: (200, b"OK"))
     await world.apply(whole(1, backend("b", {"http://s": 1}), frontend("f", "Host:a", "b")))
     assert all(chain.priority <= listener.floating_priority for chain in listener.direct.values())
 

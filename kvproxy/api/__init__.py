@@ -1,0 +1,1 @@
+"""The API and the metrics: an HTTP server in the supervisor, behind the workers."""
