@@ -275,7 +275,8 @@ class Edge:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        return [each for each in machine.process_tree(self.process.pid) if each != self.process.pid]
+        names = [each.name for each in (self.folder / "state" / "workers").iterdir()]
+        return sorted(int(name) for name in names if name.isdigit())
 
 
 def many_routes(counts: list[int], seconds: float) -> dict[int, Sample]:

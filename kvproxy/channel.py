@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections import deque
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -48,6 +49,12 @@ def encode(message: Any) -> bytes:
     return body
 
 
+@cache
+def decoder(incoming_type: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return the decoder of what `Channel` receives; of large types it takes a while to make."""
+    return msgspec.msgpack.Decoder(incoming_type)
+
+
 class Channel(Generic[Incoming]):
     """One end of a connected unix stream socket; must be made inside a running event loop.
 
@@ -60,7 +67,7 @@ class Channel(Generic[Incoming]):
         sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._socket = sock
-        self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(incoming_type)
+        self._decoder: msgspec.msgpack.Decoder[Incoming] = decoder(incoming_type)
         self._buffer = bytearray()
         self._descriptors: deque[int] = deque()
         self._messages: deque[tuple[Incoming, list[int]]] = deque()

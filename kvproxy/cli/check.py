@@ -21,8 +21,8 @@ def command(strict: bool, output: str) -> None:
     """Validate a configuration or a live store without serving.
 
     Everything that `kvproxy run` with the same flags would read is read and judged: the static
-    configuration, files and stores. Every problem is listed with its file and line or its key,
-    what was expected, and the nearest valid name.
+    configuration, certificates, files and stores. Every problem is listed with its file and line
+    or its key, what was expected, and the nearest valid name.
 
     Exit code 0: nothing is wrong (there may be warnings); 1: something would be refused.
 
@@ -33,6 +33,7 @@ def command(strict: bool, output: str) -> None:
       kvproxy check --embedded --embedded.path=store.db --output json
     """
     # Imported when used: they cost more than all of help.
+    from kvproxy.cli.entry_point_tls import examine_entry_points  # noqa: PLC0415
     from kvproxy.cli.reading import read_providers  # noqa: PLC0415
     from kvproxy.config.settings import SettingsError  # noqa: PLC0415
 
@@ -45,7 +46,9 @@ def command(strict: bool, output: str) -> None:
         problems += error.problems
     else:
         reading = read_providers(settings.static)
-        problems += [*settings.problems, *reading.problems]
+        problems += settings.problems
+        problems += examine_entry_points(settings.static.entry_points, settings.where)
+        problems += reading.problems
         file = settings.configuration_file
     errors = sum(problem.fatal for problem in problems)
     warnings = len(problems) - errors

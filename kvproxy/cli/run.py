@@ -29,11 +29,15 @@ def command() -> None:
       kvproxy run --embedded --embedded.path=store.db --entryPoints='Name:http Address::8080'
     """
     # Imported when used: it costs more than all of help.
-    from kvproxy.api.service import ApiService  # noqa: PLC0415
-    from kvproxy.control import handover, supervisor  # noqa: PLC0415
+    from kvproxy.control.fork_server import ForkServer  # noqa: PLC0415
 
-    patience = SUCCESSOR_SECONDS if handover.is_successor() else None
-    with errors_end_the_command():
-        start = read_start(patience=patience)
-    show_problems(start.settings.problems)
-    raise SystemExit(supervisor.run(start, reader(), ApiService))
+    # Begins beside all that follows here, which takes as long as its own imports.
+    with ForkServer() as fork_server:
+        from kvproxy.api.service import ApiService  # noqa: PLC0415
+        from kvproxy.control import handover, supervisor  # noqa: PLC0415
+
+        patience = SUCCESSOR_SECONDS if handover.is_successor() else None
+        with errors_end_the_command():
+            start = read_start(patience=patience)
+        show_problems(start.settings.problems)
+        raise SystemExit(supervisor.run(start, reader(), fork_server, ApiService))

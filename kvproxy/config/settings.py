@@ -41,13 +41,15 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     ``problems``: warnings. ``configuration_file``: absolute path of the file that was read.
     ``sources``: dotted option name -> the layer that won (``default``, ``file``, ``argument``,
-    ``store``); options below sections that are absent are not listed.
+    ``store``); options below sections that are absent are not listed. ``where`` returns the place
+    that gave the option at a path (``traefik.toml:12``, a flag, a store key).
     """
 
     static: StaticConfiguration
     problems: tuple[Problem, ...]
     configuration_file: str | None
     sources: Mapping[str, Layer]
+    where: Callable[[Path], str]
 
 
 class SettingsError(Exception):
@@ -150,6 +152,7 @@ class LocalSources:
             problems=tuple(problems),
             configuration_file=self.configuration_file,
             sources=_named(sources, plain),
+            where=where,
         )
 
     def stated(self) -> StaticConfiguration:

@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import signal
-import sys
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kvproxy.control.entry_points import Change
+    from kvproxy.control.fork_server import ForkServer
     from kvproxy.control.generation import Generation
     from kvproxy.control.sockets import Place, SlotSockets
     from kvproxy.control.worker_records import WorkerRecords
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.model.tls import ServedTLS
 
-WORKER_COMMAND = (sys.executable, "-m", "kvproxy.proxy")
 CHECK_SECONDS = 0.5
 LEND_SECONDS = 1.0
 """A slot without a ready worker for so long is served by another one."""
@@ -81,13 +80,14 @@ class Fleet:
         sockets: Mapping[Place, SlotSockets],
         records: WorkerRecords,
         host_name: str,
-        command: Sequence[str] = WORKER_COMMAND,
+        fork_server: ForkServer,
         tls: Mapping[str, ServedTLS] | None = None,
         ticket_secret: bytes = b"",
     ) -> None:
         """``sockets``: address to the sockets of each slot; ``host_name``: of this machine;
-        ``tls``: of the entry points that have it; ``ticket_secret``: of the supervisor that handed
-        over, so that TLS sessions outlive it."""
+        ``fork_server``: starts the workers, the caller closes it; ``tls``: of the entry points that
+        have it; ``ticket_secret``: of the supervisor that handed over, so that TLS sessions outlive
+        it."""
         self.slots = slot_count(settings.workers)
         self.generation: Generation | None = None
         self._settings = settings
@@ -96,7 +96,7 @@ class Fleet:
         self._host_name = host_name
         self._tls = dict(tls or {})
         self.ticket_secret = ticket_secret or secrets.token_bytes(TICKET_SECRET_BYTES)
-        self._command = command
+        self._fork_server = fork_server
         self._memory = SharedMemory.create(self.slots)
         self._down: set[bytes] = set()
         self._workers: dict[int, WorkerProcess] = {}
@@ -337,20 +337,22 @@ class Fleet:
 
     async def _run_worker(self, slot: int) -> str:
         """Run one worker process to its end and return how it ended."""
+        try:
+            process = await self._fork_server.fork()
+        except OSError as error:
+            return f"cannot start: {error}"
+        # Only now: what was said to all workers meanwhile holds for this one, too.
         start = Start(
             slot, self._settings, self._host_name, self._tls, self.ticket_secret, self.slots
         )
-        try:
-            worker = WorkerProcess.start(
-                self._command,
-                start,
-                self._encode,
-                self,
-                [self._memory.descriptor],
-                self._entry_points,
-            )
-        except OSError as error:
-            return f"cannot start: {error}"
+        worker = WorkerProcess.start(
+            process,
+            start,
+            self._encode,
+            self,
+            [self._memory.descriptor],
+            self._entry_points,
+        )
         self._workers[slot] = worker
         try:
             self._records.add(worker.pid, slot)
@@ -375,7 +377,7 @@ class Fleet:
             self._records.remove(worker.pid)
         self._ended = add(self._ended, ended(worker.statistics, self.generation))
         self.notify()
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return _ending(code)
 
     def _lend(self, slot: int) -> None:
         """Let another worker serve a slot's sockets: clients must not wait in a queue of nobody."""
@@ -417,6 +419,12 @@ class Fleet:
             for slot, since in self._unserved_since.items():
                 if now - since > LEND_SECONDS:
                     self._lend(slot)
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "not known"
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _encode_parts(base: Generation | None, target: Generation) -> list[bytes]:

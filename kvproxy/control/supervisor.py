@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from kvproxy.config.startup import Start
     from kvproxy.control.announcer import Announcer
+    from kvproxy.control.fork_server import ForkServer
     from kvproxy.control.generation import Generation
     from kvproxy.control.handover import Inheritance
     from kvproxy.control.reload import ReadAgain
@@ -93,28 +94,37 @@ class Service(Protocol):
 MakeService: TypeAlias = "Callable[[StaticConfiguration, Overview], Service]"
 
 
-def run(start: Start, read_again: ReadAgain, make_service: MakeService) -> int:
+def run(
+    start: Start, read_again: ReadAgain, fork_server: ForkServer, make_service: MakeService
+) -> int:
     """Run kvproxy until it is told to stop; returns the exit code.
 
-    ``read_again`` reads the settings anew (`kvproxy.control.reload`). ``make_service`` makes the
-    API.
+    ``read_again`` reads the settings anew (`kvproxy.control.reload`); ``fork_server`` starts
+    workers; ``make_service`` makes the API.
     """
     log.configure(start.settings.static.log_level)
     for problem in start.complaints:
         level = logging.ERROR if problem.fatal else logging.WARNING
         _logger.log(level, "settings %s", pairs(problem=problem))
     turns.ask_for_long_turns()
-    return uvloop.run(Supervisor(start, read_again, make_service).run())
+    return uvloop.run(Supervisor(start, read_again, fork_server, make_service).run())
 
 
 class Supervisor:
     """One supervisor process. `run` is called once, inside the event loop."""
 
-    def __init__(self, start: Start, read_again: ReadAgain, make_service: MakeService) -> None:
+    def __init__(
+        self,
+        start: Start,
+        read_again: ReadAgain,
+        fork_server: ForkServer,
+        make_service: MakeService,
+    ) -> None:
         """Nothing is opened before `run`."""
         settings = start.settings.static
         self._start = start
         self._read_again = read_again
+        self._fork_server = fork_server
         self._make_service = make_service
         self._directory_path = state_directory.resolve(settings.state_dir)
         # Plugins and workers get the directory as it was found, not as it was asked for.
@@ -199,6 +209,7 @@ class Supervisor:
             self._points.sockets,
             self._records,
             host_name,
+            self._fork_server,
             tls=self._points.tls,
             ticket_secret=b"" if inheritance is None else inheritance.ticket_secret,
         )

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -87,7 +86,7 @@ class WorkerProcess:
     def __init__(
         self,
         slot: int,
-        process: subprocess.Popen[bytes],
+        pid: int,
         channel: Channel[FromWorker],
         encode: Encode,
         events: WorkerEvents,
@@ -95,7 +94,7 @@ class WorkerProcess:
     ) -> None:
         """Use `start`."""
         self.slot = slot
-        self.pid = process.pid
+        self.pid = pid
         self.started_at = monotonic()
         self.ready = False
         self.stopping = False
@@ -104,7 +103,6 @@ class WorkerProcess:
         self.lent: set[int] = set()
         self.entry_points = entry_points
         self._served: set[tuple[Place, int]] = set()
-        self._process = process
         self._channel = channel
         self._encode = encode
         self._events = events
@@ -116,40 +114,29 @@ class WorkerProcess:
         self._refusals = 0
         self._loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[None] = self._loop.create_future()
-        self._pidfd = os.pidfd_open(process.pid)
+        self._pidfd = os.pidfd_open(pid)
         self._loop.add_reader(self._pidfd, self._on_exit)
         self._reader = self._loop.create_task(self._read())
 
     @classmethod
     def start(
         cls,
-        command: Sequence[str],
+        process: tuple[int, socket.socket],
         start: Start,
         encode: Encode,
         events: WorkerEvents,
         descriptors: Sequence[int] = (),
         entry_points: int = 0,
     ) -> WorkerProcess:
-        """Start ``command --channel FD --slot N`` and send it ``start`` with ``descriptors``.
+        """Send ``start`` with ``descriptors`` to a new process, which outlives this one.
 
-        ``entry_points``: the number of the change that ``start`` holds.
-        Raises OSError when the process cannot be started. The process outlives this one.
+        ``process``: its id and our side of its channel. ``entry_points``: the number of the change
+        that ``start`` holds.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = subprocess.Popen(
-                    [*command, "--channel", str(theirs.fileno()), "--slot", str(start.slot)],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                )
-            except OSError:
-                ours.close()
-                raise
+        pid, ours = process
         channel: Channel[FromWorker] = Channel(ours, FromWorker)
-        worker = cls(start.slot, process, channel, encode, events, entry_points)
         channel.send(start, descriptors)
-        return worker
+        return cls(start.slot, pid, channel, encode, events, entry_points)
 
     def listen(self, place: Place, sockets: Sequence[socket.socket], slot: int) -> None:
         """Let the worker serve these sockets of a slot, its own or another one, unless it does."""
@@ -223,10 +210,10 @@ class WorkerProcess:
         if self._heard_at is not None:
             self._heard_at = monotonic()
 
-    async def finished(self) -> int:
+    async def finished(self) -> int | None:
         """Wait for the end of the process, read its last words, release everything.
 
-        Returns the exit code, negative for a signal.
+        Returns the exit code, negative for a signal; None where the system adopted the process.
         """
         await asyncio.shield(self._exited)
         # The channel ends with the process, unless a child of it holds the other side.
@@ -234,7 +221,11 @@ class WorkerProcess:
         self._reader.cancel()
         self._channel.close()
         os.close(self._pidfd)
-        return self._process.wait()
+        try:
+            _, status = os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(status)
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)

@@ -25,10 +25,11 @@ is_host = compiled(
 """A registered name (maybe empty) or an address in brackets, and maybe a port of at most five
 digits."""
 
-is_plain = compiled(
-    r"(?:/(?!\.\.?(?:[/?;]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)++(?:\?[^#\x80-\xff]++)?"
-).fullmatch
-"""Nothing in an origin-form target has two meanings: see PLAIN_PATH in flags.py."""
+PLAIN: Final = r"(?:/(?!\.\.?(?:[/?; ]|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]*+)++(?:\?[!\"$-~]++)?"
+"""An origin-form target in which nothing has two meanings: see PLAIN_PATH in flags.py. A space ends
+it."""
+
+is_plain = compiled(PLAIN).fullmatch
 
 MAX_LENGTH_DIGITS: Final = 18
 """Most digits of a Content-Length: no arithmetic overflows."""

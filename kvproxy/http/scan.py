@@ -38,9 +38,14 @@ try:
 
     IMPLEMENTATION = "c"
 except ImportError:
-    from kvproxy.http.scan_pure import scan_request, scan_response, send
+    from kvproxy.http.scan_pure import forget_heads, scan_request, scan_response, send
 
     IMPLEMENTATION = "python"
+else:
+
+    def forget_heads() -> None:
+        """Do nothing: the C scanner remembers no heads."""
+
 
 __all__ = [
     "ABSOLUTE",
@@ -64,6 +69,7 @@ __all__ = [
     "SPLIT",
     "SWITCHING",
     "UPGRADE",
+    "forget_heads",
     "scan_request",
     "scan_response",
     "send",

@@ -3,9 +3,13 @@
 The twin of `_scan.c`: both give the same answer, byte for byte, for every input. This one serves
 where there is no compiler and is the oracle of the fuzz test.
 
-One possessive regular expression decides whether a head is complete and well-formed, a second one
-splits it at the lines that mean something to a proxy. A head that the first expression does not
-take is read again, line by line, to tell an incomplete one from a bad one.
+Possessive regular expressions decide whether a head is complete and well-formed, another one splits
+it at the lines that mean something to a proxy. A head that the first do not take is read again,
+line by line, to tell an incomplete one from a bad one (`kvproxy.http.head_faults`).
+
+What the header lines of a request say does not depend on its request line, and what an answer's
+head says not on the request: both are remembered for a moment (`kvproxy.http.head_memory`), and
+what depends on the rest is added each time.
 
 Order of judgement, which both implementations keep: grammar first, at the first byte that no good
 head could have there; then, with the head complete, what its lines mean.
@@ -30,7 +34,6 @@ from kvproxy.http.flags import (
     KEEP_ALIVE,
     LENGTH,
     MAX_CONNECTION_OPTIONS,
-    MAX_EMPTY_LINES,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     MAX_RESPONSE_HEAD_BYTES,
@@ -43,6 +46,7 @@ from kvproxy.http.flags import (
 )
 from kvproxy.http.grammar import (
     MAX_LENGTH_DIGITS,
+    PLAIN,
     TARGET,
     TOKEN,
     VALUE,
@@ -50,6 +54,8 @@ from kvproxy.http.grammar import (
     is_host,
     is_plain,
 )
+from kvproxy.http.head_faults import EMPTY_LINES, LINE, refused_request, refused_response
+from kvproxy.http.head_memory import MAX_KNOWN_BYTES, HeadMemory
 
 
 def _any_of(patterns: list[str]) -> str:
@@ -61,19 +67,13 @@ def _any_of(patterns: list[str]) -> str:
     return f"(?=[{''.join(groups)}])(?:{alternatives})"
 
 
-_LINE = rf"{TOKEN}++:{VALUE}*+\r\n"
-_FIELDS = rf"(\n(?>{_LINE})*+)\r\n"
-_EMPTY_LINES = rf"(?:\r\n){{0,{MAX_EMPTY_LINES}}}+"
+_FIELDS = rf"\r\n(?>{LINE})*+\r\n"
 
-_match_request = compiled(
-    rf"{_EMPTY_LINES}({TOKEN}++) ({TARGET}++) HTTP/1\.([01])\r{_FIELDS}"
+_match_request_line = compiled(
+    rf"{EMPTY_LINES}({TOKEN}++) (({PLAIN})(?= )|{TARGET}++) HTTP/1\.([01])(?=\r\n)"
 ).match
-_match_response = compiled(rf"HTTP/1\.([01]) (([1-9][0-9][0-9])(?: {VALUE}*+)?)\r{_FIELDS}").match
-_match_empty_lines = compiled(_EMPTY_LINES).match
-_match_token = compiled(rf"{TOKEN}*+").match
-_match_target = compiled(rf"{TARGET}*+").match
-_match_value = compiled(rf"{VALUE}*+").match
-_match_line = compiled(_LINE).match
+_match_fields = compiled(_FIELDS).match
+_match_response = compiled(rf"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: {VALUE}*+)?{_FIELDS}").match
 
 # Splitting at these gives: kept text, line, name, value, kept text, line, name, value, ...
 _FIELD = r"(\n({names}):[ \t]*+([^\r]*+)\r)"
@@ -118,12 +118,21 @@ _OPTIONS_WITHOUT_FIELD: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
 _COMMON_OPTIONS: Final = {
     value: (value.lower(),) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")
 }
-_DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 TE_TRAILERS: Final = b"Te: trailers\r\n"
 SWITCH: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 # As a number: looking for one byte is several times faster than for bytes of length 1.
 _TAB: Final = 0x09
-_NOT_WHOLE: Final = 0
+_NOT_AS_IT_IS: Final = KEEP_ALIVE | HEAD | HTTP10 | SPLIT
+"""Only with KEEP_ALIVE of these, an answer goes to the client as the server framed it."""
+
+_RequestFacts = tuple[bytes, bytes, int, int, int, int, int, bool]
+"""Kept lines behind a CRLF, host, flags, length, number of lines, the status that refuses them in
+HTTP/1.1 and in HTTP/1.0 (0: none), whether they ask for a switch to WebSocket."""
+_ResponseFacts = tuple[bytes, bool, int, int, bool, int]
+"""Status line and kept lines, whether there is a Date, how the body ends unless the method is HEAD,
+length (-1: none), whether another request may follow, status."""
+known_requests: HeadMemory[_RequestFacts] = HeadMemory()
+known_responses: HeadMemory[_ResponseFacts] = HeadMemory()
 
 
 def scan_request(
@@ -146,19 +155,74 @@ def scan_request(
     """
     if not (0 < max_bytes <= MAX_HEAD_BYTES and 0 < max_headers <= MAX_HEADERS):
         raise ValueError("max_bytes or max_headers out of range")
-    match = _match_request(data, 0, max_bytes)
-    if match is None:
-        verdict = _judge_request(data, min(len(data), max_bytes), max_headers)
-        if verdict == _NOT_WHOLE:
-            return 431 if len(data) >= max_bytes else None
-        return verdict
-    method, target, minor, fields = match.groups()
-    if fields.count(b"\n") > max_headers + 1:
+    line = _match_request_line(data, 0, max_bytes)
+    if line is None:
+        return refused_request(data, max_bytes, max_headers)
+    start, end = line.end(), len(data)
+    facts: _RequestFacts | None = None
+    # Most requests have no body: if the head is known, it ends with the data.
+    sought = known_requests.useful and end - start <= MAX_KNOWN_BYTES and end <= max_bytes
+    if sought:
+        fields = data[start:]
+        facts = known_requests.get(fields)
+    if facts is not None:
+        known_requests.misses = 0
+    else:
+        match = _match_fields(data, start, max_bytes)
+        if match is None:
+            return refused_request(data, max_bytes, max_headers)
+        facts = _read_request(match[0])
+        if sought and match.end() == end:
+            known_requests.offer(fields, facts)
+        end = match.end()
+    kept, host, flags, length, count, refusal, refusal_of_http10, switches = facts
+    if count > max_headers:
         return 431
+    method, target, plain, minor = line.groups()
     if method == b"CONNECT":
         return 405
-    flags = METHOD_FLAGS.get(method, 0)
-    pieces = _split_request(fields)
+    head = data[line.start(1) : start]
+    if not plain or minor == b"0":
+        if minor == b"0":
+            refusal, switches = refusal_of_http10, False
+            if flags & EXPECT:
+                # An HTTP/1.0 client cannot wait for 100 (Continue): RFC 9110, section 10.1.1.
+                kept = _without(kept, {b"expect"})
+            flags = flags & ~(EXPECT | KEEP_ALIVE) | HTTP10
+        if refusal == 400:
+            return 400
+        if not target.startswith(b"/"):
+            absolute = _match_absolute(target)
+            if absolute is not None:
+                flags |= ABSOLUTE
+                host = absolute[1]
+                if not is_host(host):
+                    return 400
+                target = target[absolute.end() :]
+                if not target.startswith(b"/"):
+                    target = b"/" + target
+                plain = is_plain(target)
+            elif target == b"*" and method == b"OPTIONS":
+                flags |= OPTIONS_STAR
+            else:
+                return 400
+        head = b"%b %b HTTP/1.1" % (method, target)
+    if refusal:
+        return refusal
+    if plain:
+        flags |= PLAIN_PATH
+    head += kept
+    if switches and method == b"GET":
+        flags |= UPGRADE
+        head += SWITCH
+    return head, host, target, flags | METHOD_FLAGS.get(method, 0), length, end
+
+
+def _read_request(fields: bytes) -> _RequestFacts:
+    """What the header lines of a request say, whatever its request line is."""
+    count = fields.count(b"\n") - 2
+    pieces = _split_request(fields[:-2])
+    flags = 0
     host: bytes | None = None
     length: bytes | None = None
     coding: bytes | None = None
@@ -171,31 +235,29 @@ def scan_request(
         pieces[at] = pieces[at + 1] = pieces[at + 2] = b""
         if name == b"host":
             if host is not None:
-                return 400
+                return _refused(count)
             host = value.rstrip(b" \t")
             if not is_host(host):
-                return 400
+                return _refused(count)
         elif name == b"connection":
             connection = value if connection is None else connection + b"," + value
         elif name == b"content-length":
             # Not all parsers take a tab for white space beside a framing value.
             if length is not None or _TAB in line:
-                return 400
+                return _refused(count)
             length = value.rstrip(b" ")
             if len(length) > MAX_LENGTH_DIGITS or not length.isdigit():
-                return 400
+                return _refused(count)
             pieces[at] = line
         elif name == b"transfer-encoding":
             if coding is not None or _TAB in line:
-                return 400
+                return _refused(count)
             coding = value.rstrip(b" ").lower()
             pieces[at] = line
         elif name == b"expect":
             known_expectation &= value.rstrip(b" \t").lower() == b"100-continue"
             flags |= EXPECT
-            # An HTTP/1.0 client cannot wait for 100 (Continue): RFC 9110, section 10.1.1.
-            if minor == b"1":
-                pieces[at] = line
+            pieces[at] = line
         elif name == b"te":
             te += b"," + value
         elif name == b"upgrade":
@@ -206,61 +268,39 @@ def scan_request(
             flags |= IDEMPOTENT
             pieces[at] = line
 
-    if host is None:
-        if minor == b"1":
-            return 400
-        host = b""
-    if not target.startswith(b"/"):
-        absolute = _match_absolute(target)
-        if absolute is not None:
-            flags |= ABSOLUTE
-            host = absolute[1]
-            if not is_host(host):
-                return 400
-            target = target[absolute.end() :]
-            if not target.startswith(b"/"):
-                target = b"/" + target
-        elif target == b"*" and method == b"OPTIONS":
-            flags |= OPTIONS_STAR
-        else:
-            return 400
-    if coding is not None:
-        if length is not None or minor == b"0":
-            return 400
-        flags |= CHUNKED
     options: Collection[bytes] = ()
     if connection is not None:
         options = _COMMON_OPTIONS.get(connection) or _elements(connection)
         if len(options) > MAX_CONNECTION_OPTIONS:
-            return 400
-    if coding is not None and coding != b"chunked":
-        return 501
-    if not known_expectation:
-        return 417
-
-    if is_plain(target):
-        flags |= PLAIN_PATH
-    size = 0 if length is None else int(length)
-    if minor == b"0":
-        flags = flags & ~EXPECT | HTTP10
-    elif b"close" not in options:
+            return _refused(count)
+    refusal = refusal_of_http10 = 0 if known_expectation else 417
+    if coding is not None:
+        if length is not None:
+            return _refused(count)
+        flags |= CHUNKED
+        refusal_of_http10 = 400
+        if coding != b"chunked":
+            refusal = 501
+    if host is None:
+        refusal = 400
+        host = b""
+    if b"close" not in options:
         flags |= KEEP_ALIVE
+    kept = b"".join(pieces)
     if options and not _OPTIONS_WITHOUT_FIELD.issuperset(options):
-        pieces = [_without_nominated(b"".join(pieces), options)]
+        kept = _without(kept, set(options) - _OPTIONS_WITHOUT_FIELD - _PROTECTED)
     if te and b"trailers" in _elements(te):
-        pieces.append(TE_TRAILERS)
-    if (
-        b"upgrade" in options
-        and b"websocket" in _elements(upgrade)
-        and method == b"GET"
-        and minor == b"1"
-        and not size
-        and coding is None
-    ):
-        flags |= UPGRADE
-        pieces.append(SWITCH)
-    head = b"".join((method, b" ", target, b" HTTP/1.1\r", *pieces))
-    return head, host, target, flags, size, match.end()
+        kept += TE_TRAILERS
+    size = 0 if length is None else int(length)
+    switches = (
+        b"upgrade" in options and b"websocket" in _elements(upgrade) and not size and coding is None
+    )
+    return kept, host, flags, size, count, refusal, refusal_of_http10, switches
+
+
+def _refused(count: int) -> _RequestFacts:
+    """The facts of `count` header lines that no request may have."""
+    return b"", b"", 0, 0, count, 400, 400, False
 
 
 def scan_response(
@@ -285,15 +325,79 @@ def scan_response(
     reuse: 1 when the server's connection may carry another request after this answer;
     status: the status code.
     """
-    match = _match_response(data, 0, MAX_RESPONSE_HEAD_BYTES)
-    if match is None:
-        verdict = _judge_response(data, min(len(data), MAX_RESPONSE_HEAD_BYTES))
-        return None if verdict == _NOT_WHOLE and len(data) < MAX_RESPONSE_HEAD_BYTES else 500
-    minor, status_line, code, fields = match.groups()
-    if fields.count(b"\n") > MAX_HEADERS + 1:
+    facts: _ResponseFacts | None = None
+    sought = known_responses.useful
+    if sought:
+        end = data.find(b"\r\n\r\n", 0, MAX_KNOWN_BYTES) + 4
+        head = data[:end]
+        facts = known_responses.get(head)
+    if facts is not None:
+        known_responses.misses = 0
+    else:
+        match = _match_response(data, 0, MAX_RESPONSE_HEAD_BYTES)
+        if match is None:
+            return refused_response(data)
+        facts = _read_response(match)
+        if facts is None:
+            return 500
+        if sought and match.end() == end:
+            known_responses.offer(head, facts)
+        end = match.end()
+    out, dated, kind, length, reusable, status = facts
+    available = len(data) - end
+    if (
+        kind == LENGTH
+        and available == length
+        and dated
+        and reusable
+        and request_flags & _NOT_AS_IT_IS == KEEP_ALIVE
+    ):
+        return out + data[end - 2 :]
+
+    if request_flags & HTTP10:
+        out = _without(out, {b"transfer-encoding"})
+    if request_flags & HEAD and status >= 200:
+        kind = NO_BODY
+    remaining = 0
+    if kind == NO_BODY:
+        reusable = reusable and not available
+    elif kind == LENGTH:
+        remaining = length
+        reusable = reusable and available <= length
+    elif kind == CLOSE:
+        reusable = False
+    elif kind == SWITCHING and not request_flags & UPGRADE:
         return 500
+    keep = request_flags & KEEP_ALIVE and kind != CLOSE
+    if kind == SWITCHING:
+        out += SWITCH
+    elif kind != INFORMATIONAL:
+        if not dated:
+            out += date
+        if not keep:
+            out += b"Connection: close\r\n"
+    if request_flags & SPLIT:
+        return out, kind, remaining, end, int(reusable), status
+    body = b""
+    if kind == LENGTH:
+        body = data[end : end + length]
+        remaining -= len(body)
+    elif kind == CLOSE:
+        body = data[end:]
+    out = b"".join((out, b"\r\n", body))
+    if reusable and keep and not remaining and kind in (LENGTH, NO_BODY):
+        return out
+    return out, kind, remaining, end, int(reusable), status
+
+
+def _read_response(match: re.Match[bytes]) -> _ResponseFacts | None:
+    """What a head of an answer says, whatever the request was; None: it must not be passed on."""
+    minor, code = match.groups()
+    head = match[0]
+    if head.count(b"\n") > MAX_HEADERS + 2:
+        return None
     status = int(code)
-    pieces = _split_response(fields)
+    pieces = _split_response(head[8:-2])
     length = -1
     chunked = dated = False
     options: Collection[bytes] = ()
@@ -310,14 +414,14 @@ def scan_response(
         if name == b"content-length":
             value = value.rstrip(b" ")
             if _TAB in line or len(value) > MAX_LENGTH_DIGITS or not value.isdigit():
-                return 500
+                return None
             size = int(value)
             if length < 0:
                 length = size
                 if not bodiless:
                     continue
             elif length != size:
-                return 500
+                return None
         elif name == b"connection":
             found: Collection[bytes] | None = _COMMON_OPTIONS.get(value)
             if found is None:
@@ -327,67 +431,44 @@ def scan_response(
         elif name == b"transfer-encoding":
             value = value.rstrip(b" ")
             if _TAB in line or chunked or minor == b"0" or value.lower() != b"chunked":
-                return 500
+                return None
             chunked = True
-            if not bodiless and not request_flags & HTTP10:
+            if not bodiless:
                 continue
         elif name == b"upgrade":
             upgrade += b"," + value
         pieces[at] = b""
     if (chunked and length >= 0) or len(options) > MAX_CONNECTION_OPTIONS:
-        return 500
+        return None
 
-    end = match.end()
-    available = len(data) - end
-    reuse = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
-    remaining = 0
-    if status < 200:
+    reusable = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
+    if status == 101:
+        kind = SWITCHING
+        reusable = False
+        if minor == b"0" or b"websocket" not in _elements(upgrade):
+            return None
+    elif status < 200:
         kind = INFORMATIONAL
-        if status == 101:
-            kind = SWITCHING
-            reuse = False
-            if not (
-                request_flags & UPGRADE and minor == b"1" and b"websocket" in _elements(upgrade)
-            ):
-                return 500
-    elif request_flags & HEAD or status == 204 or status == 304:
+    elif status in (204, 304):
         kind = NO_BODY
-        if available or (status == 204 and (length > 0 or chunked)):
-            reuse = False
+        if status == 204 and (length > 0 or chunked):
+            reusable = False
     elif chunked:
         kind = CHUNKED_BODY
     elif length >= 0:
         kind = LENGTH
-        remaining = length
-        if available > length:
-            reuse = False
     else:
         kind = CLOSE
-        reuse = False
-
+    out = b"".join((b"HTTP/1.1", *pieces))
     if nominates:
-        pieces = [_without_nominated(b"".join(pieces), options)]
-    keep = request_flags & KEEP_ALIVE and kind != CLOSE
-    if kind == SWITCHING:
-        pieces.append(SWITCH)
-    elif kind != INFORMATIONAL:
-        if not dated:
-            pieces.append(date)
-        if not keep:
-            pieces.append(b"Connection: close\r\n")
-    if request_flags & SPLIT:
-        out = b"".join((b"HTTP/1.1 ", status_line, b"\r", *pieces))
-        return out, kind, remaining, end, int(reuse), status
-    body = b""
-    if kind == LENGTH:
-        body = data[end : end + length]
-        remaining -= len(body)
-    elif kind == CLOSE:
-        body = data[end:]
-    out = b"".join((b"HTTP/1.1 ", status_line, b"\r", *pieces, b"\r\n", body))
-    if reuse and keep and not remaining and kind in (LENGTH, NO_BODY):
-        return out
-    return out, kind, remaining, end, int(reuse), status
+        out = _without(out, set(options) - _OPTIONS_WITHOUT_FIELD - _PROTECTED)
+    return out, dated, kind, length, reusable, status
+
+
+def forget_heads() -> None:
+    """Forget the heads of a while: they may hold secrets. To be called about every second."""
+    known_requests.forget()
+    known_responses.forget()
 
 
 def send(fd: int, data: bytes) -> int | None:
@@ -411,83 +492,9 @@ def _elements(value: bytes) -> list[bytes]:
     return [element for element in elements if element]
 
 
-def _without_nominated(fields: bytes, options: Collection[bytes]) -> bytes:
-    """`fields` without the lines that a Connection header names (RFC 9110, section 7.6.1)."""
-    nominated = set(options) - _OPTIONS_WITHOUT_FIELD - _PROTECTED
-    lines = fields.split(b"\n")
+def _without(head: bytes, names: Collection[bytes]) -> bytes:
+    """`head` without the lines of these headers."""
+    lines = head.split(b"\n")
     return b"\n".join(
-        [line for line in lines if not line or line.partition(b":")[0].lower() not in nominated]
+        [line for line in lines if not line or line.partition(b":")[0].lower() not in names]
     )
-
-
-def _judge_request(data: bytes, end: int, max_headers: int) -> int:
-    """Why `data[:end]` is no whole request head: a status, or _NOT_WHOLE."""
-    match = _match_empty_lines(data, 0, end)
-    position = match.end() if match else 0
-    if position < 2 * MAX_EMPTY_LINES and data[position:end] == b"\r":
-        return _NOT_WHOLE
-    for match_part in (_match_token, _match_target):
-        match = match_part(data, position, end)
-        stop = match.end() if match else position
-        if stop == end:
-            return _NOT_WHOLE
-        if stop == position or data[stop] != 0x20:
-            return 400
-        position = stop + 1
-    version = data[position : min(position + 10, end)]
-    if version.translate(_DIGITS_TO_ZERO) != b"HTTP/0.0\r\n"[: len(version)]:
-        return 400
-    if len(version) < 10:
-        return _NOT_WHOLE
-    if version not in (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n"):
-        return 505
-    return _judge_fields(data, position + 10, end, max_headers)
-
-
-def _judge_response(data: bytes, end: int) -> int:
-    """Why `data[:end]` is no whole response head: a status, or _NOT_WHOLE."""
-    start = data[: min(12, end)]
-    if start.translate(_DIGITS_TO_ZERO) != b"HTTP/0.0 000"[: len(start)]:
-        return 500
-    if start[:7] != b"HTTP/1."[: len(start)] or start[7:8] not in b"01" or start[9:10] == b"0":
-        return 500
-    if end <= 12:
-        return _NOT_WHOLE
-    position = 12
-    if data[12] == 0x20:
-        match = _match_value(data, 12, end)
-        position = match.end() if match else 12
-        if position == end:
-            return _NOT_WHOLE
-    line_end = data[position : min(position + 2, end)]
-    if line_end == b"\r":
-        return _NOT_WHOLE
-    if line_end != b"\r\n":
-        return 500
-    return _judge_fields(data, position + 2, end, MAX_HEADERS)
-
-
-def _judge_fields(data: bytes, position: int, end: int, max_headers: int) -> int:
-    """Why the header lines in `data[position:end]` do not end a head: a status, or _NOT_WHOLE."""
-    count = 0
-    while True:
-        if data[position:end] in (b"", b"\r"):
-            return _NOT_WHOLE
-        if data[position] == 0x0D:
-            return 400
-        if count == max_headers:
-            return 431
-        line = _match_line(data, position, end)
-        if line is None:
-            break
-        position = line.end()
-        count += 1
-    match = _match_token(data, position, end)
-    stop = match.end() if match else position
-    if stop == end:
-        return _NOT_WHOLE
-    if stop == position or data[stop] != 0x3A:
-        return 400
-    match = _match_value(data, stop + 1, end)
-    stop = match.end() if match else stop
-    return _NOT_WHOLE if data[stop:end] in (b"", b"\r") else 400

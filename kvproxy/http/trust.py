@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,3 +31,12 @@ def server_context(root_cas: Iterable[str], *, verify: bool) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+@cache
+def system_context() -> ssl.SSLContext:
+    """Return the context that trusts the system's pool, always the same one: not to be changed.
+
+    Reading the pool takes some 50 ms. Processes that are forked after the first call have it.
+    """
+    return server_context((), verify=True)

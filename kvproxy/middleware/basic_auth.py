@@ -58,6 +58,8 @@ class BasicAuth(Middleware):
         "_users",
     )
 
+    title = "Auth"
+
     def __init__(
         self,
         users: Sequence[str],
@@ -112,6 +114,7 @@ class BasicAuth(Middleware):
     def _verdict(self, right: bool, request: Request, name: str) -> Answer | None:
         if not right:
             return UNAUTHORISED
+        request.user = name
         if self._remove:
             request.remove(b"authorization")
         if self._user_header:

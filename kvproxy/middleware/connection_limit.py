@@ -25,6 +25,8 @@ class ConnectionLimit(Middleware):
 
     __slots__ = ("_alone", "_amount", "_held", "_memory", "_owner", "_refusal", "_source")
 
+    title = "connection limit"
+
     def __init__(
         self,
         amount: int,

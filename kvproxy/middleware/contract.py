@@ -6,7 +6,7 @@ called, and a frontend without middlewares takes none of this code.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from kvproxy.http.head import canonical_name, with_lines, without
 
@@ -47,6 +47,15 @@ class Client(Protocol):
         ...
 
 
+class AskedServer(Protocol):
+    """A server of a backend."""
+
+    @property
+    def url(self) -> str:
+        """Scheme, authority and path as configured, without user or password."""
+        ...
+
+
 class Request:
     """A request on its way through middlewares.
 
@@ -58,11 +67,18 @@ class Request:
     ``forwarded``: names of the forwarded headers that a middleware has set. ``filter``: what a
     middleware has set to change the body of the answer. ``final_host``: a name that ``Host`` rules
     may match instead of that of ``host``, empty when there is none.
+
+    What became of it, for who keeps account: ``user``: whose password was right; ``answered_by``:
+    the `Middleware.request` that answered, None when none did; ``server``: the one asked last, of
+    ``attempts`` that were made; ``unfiltered_bytes``: of the answer's body before ``filter``, -1
+    when nothing was filtered.
     """
 
     __slots__ = (
         "_headers",
         "_read_headers",
+        "answered_by",
+        "attempts",
         "client",
         "filter",
         "final_host",
@@ -72,7 +88,10 @@ class Request:
         "method",
         "original_uri",
         "path",
+        "server",
+        "unfiltered_bytes",
         "uri",
+        "user",
     )
 
     def __init__(
@@ -103,6 +122,11 @@ class Request:
         self.forwarded: tuple[bytes, ...] = ()
         self.filter: AnswerFilter | None = None
         self.final_host = b""
+        self.user = ""
+        self.answered_by: Callable[[Request], Outcome] | None = None
+        self.server: AskedServer | None = None
+        self.attempts = 0
+        self.unfiltered_bytes = -1
 
     @property
     def headers(self) -> dict[bytes, list[bytes]]:
@@ -180,6 +204,9 @@ class Middleware:
     """
 
     __slots__ = ("__weakref__",)
+
+    title: ClassVar[str] = ""
+    """What an answer of this stage is called in the access log, before ``for NAME``."""
 
     def sets(self) -> Iterable[bytes]:
         """Return the names (lower case) of request headers that the server believes because this

@@ -44,6 +44,8 @@ class DigestAuth(Middleware):
 
     __slots__ = ("_dummy", "_nonces", "_opaque", "_remove", "_user_header", "_users")
 
+    title = "Auth"
+
     def __init__(
         self,
         users: Sequence[str],
@@ -85,6 +87,7 @@ class DigestAuth(Middleware):
         if count <= seen:
             return self._challenge()
         self._nonces[nonce] = count
+        request.user = name
         if self._remove:
             request.remove(b"authorization")
         if self._user_header:

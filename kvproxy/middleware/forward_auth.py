@@ -51,6 +51,8 @@ class ForwardAuth(Middleware):
 
     __slots__ = ("_address", "_copied", "_fetch", "_quiet_until", "_start", "_trust")
 
+    title = "Auth"
+
     def __init__(self, options: Options, fetches: Fetches) -> None:
         """``fetches`` makes what asks the server. Raises ValueError, OSError."""
         self._address = options.address

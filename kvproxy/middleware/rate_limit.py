@@ -28,6 +28,8 @@ class RateLimitStage(Middleware):
 
     __slots__ = ("_kept", "_memory", "_number", "_owner", "_rates", "_source")
 
+    title = "rate limit"
+
     def __init__(
         self,
         rates: Sequence[Rate],

@@ -51,6 +51,8 @@ class RedirectToEntryPoint(Middleware):
 
     __slots__ = ("_permanent", "_target")
 
+    title = "redirect"
+
     def __init__(self, target: EntryPointTarget, *, permanent: bool) -> None:
         """``permanent``: 301 and 308 instead of 302 and 307."""
         self._target = target
@@ -70,6 +72,8 @@ class RedirectByExpression(Middleware):
     """Sends those requests away whose URL an expression changes."""
 
     __slots__ = ("_permanent", "_replacement", "_scheme_relative", "_template")
+
+    title = "redirect"
 
     def __init__(self, regex: str, replacement: str, *, permanent: bool) -> None:
         """``replacement``: with ``$1``, ``${name}`` and ``{{ .Request... }}``.

@@ -30,6 +30,8 @@ class IpWhiteList(Middleware):
 
     __slots__ = ("_ranges", "_use_forwarded", "_verdicts")
 
+    title = "ipwhitelister"
+
     def __init__(self, source_range: Sequence[str], *, use_x_forwarded_for: bool) -> None:
         """``source_range``: addresses and networks, at least one. Raises ValueError."""
         if not source_range:

@@ -1,21 +1,29 @@
-"""Start a worker: ``python -m kvproxy.proxy --channel FD --slot N``; the supervisor does this."""
+"""Start a fork server of workers: ``python -m kvproxy.proxy --control FD``.
+
+The supervisor does this (`kvproxy.control.fork_server`).
+"""
 
 from __future__ import annotations
 
 import argparse
+import socket
 
 import uvloop
 
-from kvproxy.proxy.worker import serve
+from kvproxy.proxy import fork_server
+from kvproxy.proxy.worker import prepare, serve
 
 
 def main() -> None:
-    """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(prog="kvproxy worker")
-    parser.add_argument("--channel", type=int, required=True, help="descriptor of the channel")
-    parser.add_argument("--slot", type=int, required=True, help="number of this worker, for ps")
+    """Be the fork server, and then, in each process that it makes, the worker."""
+    parser = argparse.ArgumentParser(prog="kvproxy fork server")
+    parser.add_argument("--control", type=int, required=True, help="descriptor of its socket")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.channel))
+    prepare()
+    with socket.socket(fileno=arguments.control) as control:
+        channel = fork_server.run(control)
+    if channel is not None:
+        uvloop.run(serve(channel))
 
 
 if __name__ == "__main__":

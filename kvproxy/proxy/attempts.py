@@ -17,7 +17,7 @@ from kvproxy.proxy.link import Link
 if TYPE_CHECKING:
     from kvproxy.middleware.contract import Request
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.exchange import Exchange, Upstream
+    from kvproxy.proxy.exchange import Exchange
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.server import DialError, Server
     from kvproxy.proxy.stages import Finish
@@ -37,7 +37,6 @@ class Attempts(Link):
         "_head",
         "_limits",
         "_listener",
-        "_reading_paused",
         "_repeated",
         "_request",
         "_server",
@@ -58,7 +57,6 @@ class Attempts(Link):
         self._cookie = b""
         self._ended = False
         self._limits: list[tuple[Finish, float]] = []
-        self._reading_paused = False
         self._repeated = False
         self._server: Server | None = None
         self._status = 0
@@ -74,11 +72,9 @@ class Attempts(Link):
             self._dial(server, body)
             return
         upstream = server.idle.pop()
-        self._upstream = upstream
         upstream.exchange = self
+        self.connected(upstream)
         upstream.send_request(b"".join([self._head, self.host_line(server), *body]))
-        if self._reading_paused:
-            upstream.pause_reading()
         self.exchange.server_writable(upstream.writable)
 
     def _dial(self, server: Server, body: list[bytes]) -> None:
@@ -90,6 +86,7 @@ class Attempts(Link):
         unreachable, self._server = self._server, None
         while True:
             self._tries += 1
+            self._request.answered_by = None
             refusal = self._take_limits()
             if refusal is None:
                 break
@@ -102,7 +99,8 @@ class Attempts(Link):
             server, self._cookie = chain.choose(self._request, unreachable)
         elif server is None:
             server = chain.balancer.another(unreachable)
-        self._server = server
+        self._server = self._request.server = server
+        self._request.attempts += 1
         if server is None:
             self._answer(text_answer(chain.no_server_status))
         return server
@@ -111,6 +109,7 @@ class Attempts(Link):
         for ask, finish in self._chain.limits.steps:
             refusal = None if ask is None else ask(self._request)
             if refusal is not None:
+                self._request.answered_by = ask
                 assert isinstance(refusal, Answer), "a limit answers at once"
                 self._end_attempt(refusal.status)
                 return refusal
@@ -120,23 +119,9 @@ class Attempts(Link):
 
     # What the exchange asks of its upstream.
 
-    def pause_reading(self) -> None:
-        """Bring no more of the answer for now."""
-        self._reading_paused = True
-        if self._upstream is not None:
-            self._upstream.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Bring more of the answer."""
-        self._reading_paused = False
-        if self._upstream is not None:
-            self._upstream.resume_reading()
-
     def close(self) -> None:
         """End after everything sent has been taken."""
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.close()
+        super().close()
         self._end(self._status or CLIENT_LEFT)
 
     def abort(self) -> None:
@@ -153,12 +138,6 @@ class Attempts(Link):
             self._listener.failure(self.server.name, error.status, str(error))
         self._end_attempt(error.status)
         return self._next_server()
-
-    def connected(self, upstream: Upstream) -> None:
-        """Take what stands in the place of the upstream."""
-        self._upstream = upstream
-        if self._reading_paused:
-            upstream.pause_reading()
 
     def answer(self, answer: Answer) -> None:
         """Take an answer of the proxy's own."""

@@ -37,6 +37,7 @@ class Chain:
     __slots__ = (
         "answered",
         "attempts",
+        "backend",
         "balancer",
         "buffering",
         "checks",
@@ -65,6 +66,7 @@ class Chain:
         priority: int,
         attempts: int,
         counters: list[float],
+        backend: str = "",
         stages: Stages = NO_STAGES,
         limits: Stages = NO_STAGES,
         choose: Choose | None = None,
@@ -72,12 +74,13 @@ class Chain:
         buffering: BufferSettings | None = None,
         pages: tuple[PageWay, ...] = (),
     ) -> None:
-        """``priority``: of the frontend; ``attempts``: servers asked at most; ``counters``: the
-        cells (`kvproxy.proxy.counters`) of the backend on the entry point; ``stages``: middlewares
-        that a request meets once; ``limits``: those that it meets in each attempt; ``pages``: the
-        first that fits is sent in the place of an answer; ``buffering``: bodies are read completely
-        first."""
+        """``name`` and ``backend``: names for people; ``priority``: of the frontend; ``attempts``:
+        servers asked at most; ``counters``: the cells (`kvproxy.proxy.counters`) of the backend on
+        the entry point; ``stages``: middlewares that a request meets once; ``limits``: those that
+        it meets in each attempt; ``pages``: the first that fits is sent in the place of an answer;
+        ``buffering``: bodies are read completely first."""
         self.name = name
+        self.backend = backend
         self.balancer = balancer
         self.modifiers = modifiers
         self.modifies = bool(modifiers)

@@ -34,7 +34,6 @@ from kvproxy.http.scan import (
 from kvproxy.proxy.counters import SECONDS_CELL
 from kvproxy.proxy.decision import understand
 from kvproxy.proxy.dial import start_dial
-from kvproxy.proxy.passage import begin
 from kvproxy.proxy.peer import Peer
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Serve a half-closed client its answer; anything else ends here."""
-        if self._phase != ACTIVE or self.sending or self._plain_descriptor < 0:
+        if self._phase != ACTIVE or self.sending:
             if self._phase == ACTIVE:
                 self.transport.abort()
             return False
@@ -413,7 +412,7 @@ class ClientConnection(asyncio.Protocol):
                 EXPECT_SECONDS, self._continue
             )
         asked = understand(self._listener, data[:end], head, host, target, self.flags)
-        return begin(self, self._listener, self._peer, asked)
+        return self._listener.serving.begin(self, self._listener, self._peer, asked)
 
     def _receive_more(self, data: bytes) -> None:
         """Take bytes that come while a request is in progress."""
@@ -685,7 +684,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = LINGERING
         unread = self.sending or bool(self._buffer)
         self._buffer = b""
-        if unread and self._plain_descriptor >= 0:
+        if unread:
             # Closing with unread bytes would reset the connection and may destroy the answer on
             # its way.
             self.deadline = now + (

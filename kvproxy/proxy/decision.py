@@ -19,6 +19,7 @@ from kvproxy.routing.redirect import redirect_location
 from kvproxy.routing.request import RequestView
 
 if TYPE_CHECKING:
+    from kvproxy.middleware.contract import Request
     from kvproxy.proxy.chain import Chain
     from kvproxy.proxy.internal import Inside
     from kvproxy.proxy.listener import Listener
@@ -31,10 +32,20 @@ class Asked(RequestView):
     ``outgoing``: the outgoing head with that URI; ``flags``: of the head scan. After `route`:
     ``routed`` tells whether there is a ``chain``; ``path``, ``uri`` and ``outgoing`` are as the
     modifiers of the rule left them; ``original_uri``: as it was before them; ``added``: header
-    lines that come behind the forwarded ones.
+    lines that come behind the forwarded ones. ``request``: as middlewares see it, where any do.
     """
 
-    __slots__ = ("added", "chain", "flags", "original_uri", "outgoing", "raw_path", "routed", "uri")
+    __slots__ = (
+        "added",
+        "chain",
+        "flags",
+        "original_uri",
+        "outgoing",
+        "raw_path",
+        "request",
+        "routed",
+        "uri",
+    )
 
     chain: Chain
 
@@ -56,6 +67,7 @@ class Asked(RequestView):
         self.raw_path = raw_path
         self.uri = self.original_uri = uri
         self.added = b""
+        self.request: Request | None = None
         self.routed = False
 
 

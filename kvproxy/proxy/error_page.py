@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kvproxy.middleware.contract import Request
     from kvproxy.middleware.error_pages import Page
     from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.exchange import Exchange, Upstream
+    from kvproxy.proxy.exchange import Exchange
     from kvproxy.proxy.listener import Listener
     from kvproxy.proxy.server import Server
 
@@ -60,7 +60,7 @@ class PageRequest(Link):
         """Ask; ``lines``: the forwarded headers."""
         head = way.page.head(request, self._status) + lines
         attempts = Attempts(self, listener, way.chain, request, head)
-        self._upstream = attempts
+        self.connected(attempts)
         self.exchange.server_writable(True)
         attempts.start([])
 
@@ -96,10 +96,6 @@ class PageRequest(Link):
     def host_line(self, server: Server) -> bytes:
         """Return the server's own ``Host``."""
         return server.host_line
-
-    def connected(self, upstream: Upstream) -> None:
-        """Never called: the attempts see to that."""
-        raise NotImplementedError
 
     def answer(self, answer: Answer) -> None:
         """Take note that there is no page."""

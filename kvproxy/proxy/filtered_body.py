@@ -15,20 +15,25 @@ CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 
 
 class FilteredBody:
-    """One body on its way to the client; what comes out is in the chunked coding, or bare."""
+    """One body on its way to the client; what comes out is in the chunked coding, or bare.
 
-    __slots__ = ("_filter", "_frames", "_reader")
+    ``received``: bytes of the body so far, without framing.
+    """
+
+    __slots__ = ("_filter", "_frames", "_reader", "received")
 
     def __init__(self, body_filter: BodyFilter, *, chunked: bool, frames: bool) -> None:
         """``chunked``: the pieces come in that coding; ``frames``: they leave in it."""
         self._filter = body_filter
         self._reader = ChunkedReader(decode=True) if chunked else None
         self._frames = frames
+        self.received = 0
 
     def feed(self, data: bytes) -> bytes:
         """Return what can be passed on after ``data``."""
         if self._reader is not None:
             data, _ = self._reader.feed(data)
+        self.received += len(data)
         return self._framed(self._filter.feed(data)) if data else b""
 
     def finish(self) -> bytes:

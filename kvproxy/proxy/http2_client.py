@@ -15,12 +15,12 @@ from kvproxy.http.frames import ENHANCE_YOUR_CALM, INADEQUATE_SECURITY, INTERNAL
 from kvproxy.http.http2_server import ServerConnection
 from kvproxy.http.scan import send
 from kvproxy.proxy.client import LINGER_SECONDS, QUIET_SECONDS
-from kvproxy.proxy.http2_exchange import Http2Exchange
 from kvproxy.proxy.peer import Peer
 
 if TYPE_CHECKING:
     import ssl
 
+    from kvproxy.proxy.http2_exchange import Http2Exchange
     from kvproxy.proxy.listener import Listener
 
 logger = logging.getLogger("kvproxy.proxy")
@@ -42,6 +42,7 @@ class Http2Client(asyncio.Protocol):
         "_drained_at",
         "_ending",
         "_incomplete_since",
+        "_lingering",
         "_loop",
         "_plain_descriptor",
         "_reading_paused",
@@ -66,10 +67,11 @@ class Http2Client(asyncio.Protocol):
         self._corked = False
         self._ending = False
         self._incomplete_since = 0.0
+        self._lingering = False
         self.quiet_since = 0.0
         self._reading_paused = False
         self._write_paused = False
-        self.make_stream = partial(Http2Exchange, self)
+        self.make_stream = partial(listener.serving.exchange, self)
         self._codec = ServerConnection(self, listener.http2_limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -209,14 +211,11 @@ class Http2Client(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close gently: what the client still sends must not destroy our last words."""
-        transport = self.transport
-        if transport.is_closing():
+        if self._lingering or self.transport.is_closing():
             return
+        self._lingering = True
         self.deadline = self.clock.now + LINGER_SECONDS
-        if self._plain_descriptor >= 0:
-            transport.write_eof()
-        else:
-            transport.close()
+        self.transport.write_eof()
 
     # What the listener asks.
 

@@ -33,7 +33,6 @@ from kvproxy.proxy.client import DIRECT_MASK, EXPECT_SECONDS
 from kvproxy.proxy.counters import SECONDS_CELL
 from kvproxy.proxy.decision import understand
 from kvproxy.proxy.dial import start_dial
-from kvproxy.proxy.passage import begin
 
 if TYPE_CHECKING:
     from kvproxy.http.http2_server import ServerConnection
@@ -170,7 +169,7 @@ class Http2Exchange(ServerStream):
         asked = understand(
             client.listener, received, head, request.host, request.target, self.flags
         )
-        return begin(self, client.listener, client.peer, asked)
+        return client.listener.serving.begin(self, client.listener, client.peer, asked)
 
     def body_received(self, data: bytes, ended: bool) -> None:
         """Pass a piece of the request's body on, in the framing of HTTP/1.1."""

@@ -18,11 +18,12 @@ class Link:
     Takes answers in the split form. A subclass does otherwise what it has to do otherwise.
     """
 
-    __slots__ = ("_upstream", "exchange")
+    __slots__ = ("_reading_paused", "_upstream", "exchange")
 
     def __init__(self, exchange: Exchange) -> None:
         """There is no upstream yet."""
         self.exchange = exchange
+        self._reading_paused = False
         self._upstream: Upstream | None = None
 
     # What the exchange asks of its upstream.
@@ -43,12 +44,14 @@ class Link:
             self._upstream.send_request(data)
 
     def pause_reading(self) -> None:
-        """Bring no more of the answer for now."""
+        """Bring no more of the answer for now, whatever will be the upstream."""
+        self._reading_paused = True
         if self._upstream is not None:
             self._upstream.pause_reading()
 
     def resume_reading(self) -> None:
         """Bring more of the answer."""
+        self._reading_paused = False
         if self._upstream is not None:
             self._upstream.resume_reading()
 
@@ -110,6 +113,8 @@ class Link:
     def connected(self, upstream: Upstream) -> None:
         """Take what stands in the place of the upstream."""
         self._upstream = upstream
+        if self._reading_paused:
+            upstream.pause_reading()
 
     def answer(self, answer: Answer) -> None:
         """Pass on an answer of the proxy's own."""

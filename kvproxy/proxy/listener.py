@@ -7,9 +7,9 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable, Container, Coroutine, Iterable, Iterator
+from collections.abc import Container, Coroutine, Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
@@ -17,9 +17,9 @@ from kvproxy.http.hpack import MAX_DECODED_BYTES
 from kvproxy.http.http2 import Limits
 from kvproxy.http.scan import KEEP_ALIVE, MAX_HEADERS
 from kvproxy.proxy.announced import AnnouncedConnection
-from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.forwarded import Trust
 from kvproxy.proxy.http2_client import Http2Client
+from kvproxy.proxy.serving import PLAIN
 from kvproxy.proxy.stages import NO_STAGES, Stages
 from kvproxy.proxy.tls import EntryPointTLS
 from kvproxy.proxy.tls_connection import TLSConnection
@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from kvproxy.model.static import EntryPoint, StaticConfiguration
     from kvproxy.model.tls import ServedTLS
     from kvproxy.proxy.chain import Chain
+    from kvproxy.proxy.client import ClientConnection
     from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.internal import InternalPaths
+    from kvproxy.proxy.serving import Serving
+
+    RequestProtocol: TypeAlias = ClientConnection | Http2Client
 
 logger = logging.getLogger("kvproxy.proxy")
 
@@ -59,11 +63,8 @@ PSEUDO_FIELDS = 4
 HANDSHAKE_SECONDS = 10.0
 """Bound for a TLS handshake, from accept on, and for a PROXY protocol header (none in Go)."""
 
-PROTOCOLS: dict[str, Callable[[Listener], asyncio.Protocol]] = {
-    "h2": Http2Client,
-    "http/1.1": ClientConnection,
-}
-"""What TLS entry points offer by ALPN, the preferred protocol first, and what speaks it."""
+PROTOCOLS = ("h2", "http/1.1")
+"""What TLS entry points offer by ALPN, the preferred protocol first."""
 
 
 class Connection(Protocol):
@@ -133,12 +134,14 @@ class Listener:
         server_name: bytes,
         tls: ServedTLS | None = None,
         ticket_secret: bytes = b"",
+        serving: Serving = PLAIN,
     ) -> None:
         """``server_name``: this machine's name, for ``X-Forwarded-Server``. ``tls``: None serves
-        without TLS; raises ssl.SSLError."""
+        without TLS; raises ssl.SSLError. ``serving``: what takes the requests."""
         timeouts = settings.responding_timeouts
         self.name = name
         self.clock = clock
+        self.serving = serving
         self.server_name = server_name
         self.allow_unsafe_paths = settings.allow_unsafe_paths
         self.maximum_head_bytes = settings.max_header_bytes
@@ -156,9 +159,7 @@ class Listener:
         self.trust = Trust(entry_point.forwarded_headers)
         announcing = entry_point.proxy_protocol
         self._announcers = None if announcing is None else Trust(announcing)
-        self.tls = (
-            None if tls is None else EntryPointTLS(name, tls, tuple(PROTOCOLS), ticket_secret)
-        )
+        self.tls = None if tls is None else EntryPointTLS(name, tls, PROTOCOLS, ticket_secret)
         self._entry_point = entry_point
         self._successor: Listener | None = None
         self.read_seconds = timeouts.read_timeout or STALL_SECONDS
@@ -207,9 +208,9 @@ class Listener:
     def install(self, index: RouteIndex[Chain], changed: Iterable[bytes]) -> None:
         """Make ``index`` the present one; ``changed`` are the literal hosts whose routes differ."""
         self.index = index
-        # The proxy's own paths and the entry point's middlewares come before every frontend: no
-        # request may take the direct way then.
-        guarded = self.internal is not None or self.stages
+        # The proxy's own paths and the entry point's middlewares come before every frontend, and
+        # who looks on must see every request: none may take the direct way then.
+        guarded = self.internal is not None or self.stages or self.serving is not PLAIN
         self.floating_priority = sys.maxsize if guarded else index.floating_priority
         for host in changed:
             bucket = index.hosts.get(host)
@@ -242,11 +243,11 @@ class Listener:
 
     def _begin(self) -> asyncio.Protocol:
         """Return what takes the client's own bytes."""
-        return ClientConnection(self) if self.tls is None else TLSConnection(self, self.tls)
+        return self.protocol_for(None) if self.tls is None else TLSConnection(self, self.tls)
 
-    def protocol_for(self, negotiated: str | None) -> asyncio.Protocol:
+    def protocol_for(self, negotiated: str | None) -> RequestProtocol:
         """Return what takes the requests of a TLS connection; ``negotiated`` by ALPN, if at all."""
-        return PROTOCOLS[negotiated or "http/1.1"](self)
+        return Http2Client(self) if negotiated == "h2" else self.serving.connection(self)
 
     def release(self, slot: int) -> None:
         """Leave the sockets of a slot, and what waits in their queues, to the slot's own worker."""

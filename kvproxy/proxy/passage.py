@@ -125,6 +125,7 @@ def _checked(
         outcome = ask(request)
         if outcome is None:
             continue
+        request.answered_by = ask
         if isinstance(outcome, Answer):
             exchange.answer(_changed(request, outcome))
         else:
@@ -142,7 +143,7 @@ def _changed(request: Request | None, answer: Answer) -> Answer:
 
 def request_of(peer: Peer, asked: Asked) -> Request:
     """Return a request as middlewares see it."""
-    return Request(
+    asked.request = request = Request(
         peer,
         method=asked.method,
         host=asked.host,
@@ -152,6 +153,7 @@ def request_of(peer: Peer, asked: Asked) -> Request:
         head=asked.outgoing,
         original_uri=asked.original_uri,
     )
+    return request
 
 
 def modify(request: Request, asked: Asked) -> None:
@@ -183,7 +185,6 @@ class Passage(Link):
         "_paged",
         "_peer",
         "_position",
-        "_reading_paused",
         "_request",
         "_stages",
         "_status",
@@ -208,7 +209,6 @@ class Passage(Link):
         self._held_bytes = 0
         self._paged = False
         self._position = 0
-        self._reading_paused = False
         self._stages: Stages = listener.stages
         self._status = 0
         self._then: Callable[[], None] = self._route
@@ -253,6 +253,8 @@ class Passage(Link):
         for position in range(self._position, len(steps)):
             ask, finish = steps[position]
             outcome = None if ask is None else ask(self._request)
+            if outcome is not None:
+                self._request.answered_by = ask
             if isinstance(outcome, Answer):
                 self._answer(outcome)
                 return
@@ -273,6 +275,7 @@ class Passage(Link):
             elif answer is not None:
                 self._answer(answer)
             else:
+                self._request.answered_by = None
                 if finish is not None:
                     self._entered.append((finish, monotonic()))
                 self._advance()
@@ -290,9 +293,7 @@ class Passage(Link):
             attempts = Buffered(self, listener, chain, request, head, chain.buffering)
         else:
             attempts = Attempts(self, listener, chain, request, head)
-        self._upstream = attempts
-        if self._reading_paused:
-            attempts.pause_reading()
+        self.connected(attempts)
         held, self._held = self._held, []
         names = listener.stages.names | chain.stages.names
         if names and self._asked.flags & CHUNKED:
@@ -322,18 +323,6 @@ class Passage(Link):
         if not self.writable:
             self.exchange.server_writable(False)
 
-    def pause_reading(self) -> None:
-        """Bring no more of the answer for now."""
-        self._reading_paused = True
-        if self._upstream is not None:
-            self._upstream.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Bring more of the answer."""
-        self._reading_paused = False
-        if self._upstream is not None:
-            self._upstream.resume_reading()
-
     def time_out(self) -> None:
         """Give up what is waited for, a server or a middleware."""
         if self._upstream is not None:
@@ -343,9 +332,7 @@ class Passage(Link):
 
     def close(self) -> None:
         """End after everything sent has been taken."""
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.close()
+        super().close()
         self._end(self._status or CLIENT_LEFT)
 
     def abort(self) -> None:
@@ -411,6 +398,7 @@ class Passage(Link):
         piece = body.feed(piece)
         if ended:
             piece += body.finish()
+            self._request.unfiltered_bytes = body.received
         else:
             self._body = body
         return chunked_head(head), CHUNKED_BODY, piece
@@ -474,11 +462,9 @@ class Passage(Link):
         self._paged = True
         self._leave(status)
         page = PageRequest(self, status, instead)
-        self._upstream = page
+        self.connected(page)
         lines = forwarded_lines(self._peer, self._asked, self._request)
         page.start(way, self._listener, self._request, lines)
-        if self._reading_paused:
-            page.pause_reading()
         return True
 
     def _end(self, status: int) -> None:
@@ -490,6 +476,8 @@ class Passage(Link):
 
     def _leave(self, status: int) -> None:
         """Give up what was on its way, and tell all stages."""
+        if self._body is not None:
+            self._request.unfiltered_bytes = self._body.received
         self._held = []
         upstream, self._upstream = self._upstream, None
         if upstream is not None:

@@ -287,6 +287,7 @@ class Plan:
             priority=settings.priority if settings.priority > 0 else rule.length,
             attempts=attempts,
             counters=backend.counters_on(listener.name),
+            backend=backend.entry.name,
             stages=Stages([*middlewares, *breaker]),
             limits=Stages(limits(settings, options, identity, self._memory)),
             choose=None if affinity is None else affinity.choose,

@@ -81,6 +81,12 @@ class Server:
         """The server as it is named in the log."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        """Scheme, authority and path as configured, without user or password."""
+        scheme, authority, path = self.identity
+        return f"{scheme}://{authority}{path}"
+
     def accepts(self, websocket: bool) -> bool:
         """Tell whether the URL's scheme can carry this request (spec section 7.10)."""
         return self.scheme in (("http", "https", "ws", "wss") if websocket else PLAIN_SCHEMES)

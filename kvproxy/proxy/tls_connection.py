@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING, Any, cast
 from kvproxy.http.scan import send
 
 if TYPE_CHECKING:
-    from kvproxy.proxy.listener import Listener
+    from collections.abc import Callable
+
+    from kvproxy.proxy.listener import Listener, RequestProtocol
     from kvproxy.proxy.tls import EntryPointTLS
 
 RECORD_BYTES = 16_384
 """The most that one TLS record holds (RFC 8446 section 5.1)."""
 
-HANDSHAKE, OPEN, CLOSING = range(3)
+HANDSHAKE, OPEN, LINGERING, CLOSING = range(4)
+"""Phases of a connection; LINGERING: our goodbye is said, the client may still be sending."""
+
+HALF_CLOSING = "TLSv1.3"
+"""The version in which a client may end its own direction alone (RFC 8446 section 6.1); before, its
+goodbye ends both (RFC 5246 section 7.2.1)."""
 
 PLAIN_REQUESTS = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO")
 """How a client begins that takes the port for one of plain HTTP, as in Go."""
@@ -38,6 +45,7 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
     __slots__ = (
         "_descriptor",
         "_first",
+        "_half_closed",
         "_incoming",
         "_listener",
         "_outgoing",
@@ -58,8 +66,10 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
         self._tls = tls
         self._phase = HANDSHAKE
         self._first = b""
+        self._half_closed = False
+        self._read: Callable[[int], bytes] = self._discard
         self._ssl: ssl.SSLObject | None = None
-        self._protocol: asyncio.Protocol | None = None
+        self._protocol: RequestProtocol | None = None
         self.deadline = 0.0
 
     # What the socket's transport calls.
@@ -95,10 +105,15 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
             self._receive_more(plain)
 
     def eof_received(self) -> bool:
-        """End with the client; one that did not say so in TLS may have been cut off."""
-        if self._protocol is not None and self._phase == OPEN:
-            self._protocol.eof_received()
-        return False
+        """End with the client, unless it said goodbye in TLS and waits for its answer.
+
+        One that did not say so may have been cut off: what it asked for is given up.
+        """
+        if self._phase != OPEN:
+            return False
+        if not self._half_closed and self._protocol is not None and not self._protocol.idle:
+            self.abort()
+        return self._half_closed
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the protocol."""
@@ -172,8 +187,8 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
     def close(self) -> None:
         """Say in TLS that nothing follows, then close."""
         if self._phase == OPEN:
-            self._phase = CLOSING
             self._say_goodbye()
+        self._phase = CLOSING
         self.transport.close()
 
     def can_write_eof(self) -> bool:
@@ -181,8 +196,12 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """Say that nothing follows, and go on reading."""
+        """Say that nothing follows, and take what the client still sends: nobody reads it."""
+        if self._phase != OPEN:
+            return
+        self._phase = LINGERING
         self._say_goodbye()
+        self._read = self._discard
         self.transport.write_eof()
 
     def abort(self) -> None:
@@ -300,10 +319,20 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
             self._phase = CLOSING
             self.transport.close()
 
+    def _discard(self, _count: int) -> bytes:
+        """Stand in the place of decrypting when nothing is wanted any more."""
+        self._incoming.read()
+        return b""
+
     def _end(self) -> None:
         """The client said that it sends no more."""
-        protocol = self._protocol
-        if self._phase == OPEN and protocol is not None and not protocol.eof_received():
+        if self._phase != OPEN or self._half_closed:
+            return
+        tls, protocol = self._ssl, self._protocol
+        assert tls is not None and protocol is not None
+        if tls.version() == HALF_CLOSING and protocol.eof_received():
+            self._half_closed = True
+        else:
             self.close()
 
     def _flush(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvproxy.http.trust import server_context
+from kvproxy.http.trust import server_context, system_context
 
 if TYPE_CHECKING:
     import ssl
@@ -37,7 +37,8 @@ class TransportSettings:
         self._root_cas = settings.root_cas
         self._verify = not settings.insecure_skip_verify
         self._http2_tls_context: ssl.SSLContext | None = None
-        self.tls_context = self.context(())
+        own = bool(self._root_cas) or not self._verify
+        self.tls_context = self.context(()) if own else system_context()
 
     def context(self, authorities: Sequence[str]) -> ssl.SSLContext:
         """Return a new context that trusts ``authorities`` (PEM texts), if any, alone."""

@@ -21,7 +21,9 @@ from setproctitle import setproctitle
 
 from kvproxy import log, turns
 from kvproxy.balance.shared_memory import SharedMemory
-from kvproxy.channel import Channel, ChannelClosed
+from kvproxy.channel import Channel, ChannelClosed, decoder
+from kvproxy.http.scan import forget_heads
+from kvproxy.http.trust import system_context
 from kvproxy.model.listening import split_addresses
 from kvproxy.model.messages import (
     Applied,
@@ -295,6 +297,7 @@ class Worker:
         pools_at = 0.0
         while True:
             self._clock.refresh()
+            forget_heads()
             now = self._clock.now
             for listener in self._all_listeners():
                 listener.sweep(now)
@@ -431,10 +434,20 @@ def sweep_seconds(settings: StaticConfiguration) -> float:
     return min(LONGEST_SWEEP_SECONDS, max(SHORTEST_SWEEP_SECONDS, shortest / 10))
 
 
+def prepare() -> None:
+    """Make what is the same in every worker and takes time: processes forked later have it."""
+    decoder(ToWorker)
+    system_context()
+
+
 async def serve(channel_descriptor: int) -> None:
     """Run a worker on the supervisor's channel (a unix stream socket)."""
     channel: Channel[ToWorker] = Channel(socket.socket(fileno=channel_descriptor), ToWorker)
-    message, descriptors = await channel.receive()
+    try:
+        message, descriptors = await channel.receive()
+    except ChannelClosed:
+        # The supervisor changed its mind, or ended, while this process began.
+        return
     if not isinstance(message, Start):
         raise SystemExit(f"the first message must be Start, not {type(message).__name__}")
     log.configure(message.settings.log_level)

@@ -137,6 +137,11 @@ def ended(pid: int) -> bool:
         return True
 
 
+def title(pid: int) -> str:
+    """Return what a process calls itself."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().strip(b"\0").decode().strip()
+
+
 @pytest.fixture
 def backend(loop_thread: LoopThread) -> Iterator[Backend]:
     made = Backend(loop_thread, script={"/": Answer((plain_answer(),))})
@@ -169,6 +174,23 @@ def test_a_killed_worker_costs_only_its_requests_in_flight(program: Program) -> 
             assert program.workers()[1] == before[1]
             # At most one request of each client can have been in flight.
             assert load.failures.total() - failed <= 12
+    assert set(load.failures) <= {"cut", "reset"}, load.failures
+
+
+def test_workers_do_not_depend_on_their_fork_server(program: Program) -> None:
+    supervisor = program.supervisor()
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    (before,) = [pid for pid in map(int, children) if title(pid) == "kvproxy: fork server"]
+    os.kill(before, signal.SIGKILL)
+    wait_until(partial(ended, before), "the fork server's end")
+    workers = program.workers()
+    with program.load(keep_alive=0, fresh=4) as load:
+        load.wait_for_answers(100)
+        assert program.workers() == workers
+        os.kill(workers[0], signal.SIGKILL)
+        wait_until(lambda: program.workers()[0] not in (0, workers[0]), "another worker")
+        program.ask("wait", generation=1)
+        load.wait_for_answers(100)
     assert set(load.failures) <= {"cut", "reset"}, load.failures
 
 
@@ -213,9 +235,6 @@ def test_a_replaced_worker_serves_the_newest_routes(program: Program) -> None:
 
 def test_processes_say_what_they_are(program: Program) -> None:
     number = program.status()["generation"]["number"]
-
-    def title(pid: int) -> str:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().strip(b"\0").decode().strip()
 
     assert title(program.supervisor()) == f"kvproxy: supervisor (generation {number})"
     titles = [title(pid) for pid in program.workers()]

@@ -3,8 +3,10 @@
     python -m tests.fuzz.scan --inputs 1000000 --seed 1
 
 Heads are built from parts that matter to a proxy, half of them with care and half wildly, and many
-are then mutated byte by byte. For each one the two implementations must give equal answers; what is
-refused stays refused when more bytes come; an accepted head is incomplete at every cut-off point,
+are then mutated byte by byte. For each one the two implementations must give equal answers, and the
+Python one the same when it has not seen the head before, when it takes it into its memory and when
+it finds it there, also with another request line or for another request; what is refused stays
+refused when more bytes come; an accepted head is incomplete at every cut-off point,
 does not depend on what follows, and gives an outgoing head that is accepted again, unchanged and
 free of what must not pass.
 """
@@ -17,7 +19,7 @@ import time
 from collections import Counter
 
 from kvproxy.http import _scan, scan_pure
-from kvproxy.http.flags import HEAD, HTTP10, KEEP_ALIVE, SPLIT, UPGRADE
+from kvproxy.http.flags import HEAD, HTTP10, KEEP_ALIVE, MAX_EMPTY_LINES, SPLIT, UPGRADE
 
 GOOD_METHODS = [b"GET"] * 6 + [b"POST", b"HEAD", b"PUT", b"OPTIONS", b"TRACE", b"DELETE"]
 BAD_METHODS = [b"CONNECT", b"get", b"PRI", b"NOTIFY!", b"G T", b"G(T", b"", b"\x16\x03\x01"]
@@ -152,6 +154,17 @@ SEPARATORS = [b": "] * 12 + [b":", b":\t ", b" :", b"\t:", b"", b":\r\n "]
 BAD_LINE_ENDS = [b"\n", b"\r", b"\r\r\n", b"\x00\r\n", b"\r\n "]
 MUTATIONS = b"\r\n\x00 \t:,;_-/?#.%a1Hh\x0b\x1f\x7f\x80\x85\xa0\xff"
 DATE = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+OTHER_LINES = [
+    b"GET /a/../b HTTP/1.1",
+    b"POST /a HTTP/1.1",
+    b"GET / HTTP/1.0",
+    b"HEAD http://b.test/c HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"CONNECT a.test:443 HTTP/1.1",
+    b"\r\nGET / HTTP/1.1",
+]
+OTHER_FLAGS = [0, KEEP_ALIVE, HEAD, KEEP_ALIVE | UPGRADE, HTTP10, KEEP_ALIVE | SPLIT]
+OTHER_BODIES = [b"", b"12345", b"123456", b"123", b""]
 
 
 class Maker:
@@ -227,15 +240,47 @@ class DifferenceError(AssertionError):
     """An input on which a property does not hold."""
 
 
+def compare_requests(
+    data: bytes, max_bytes: int, max_headers: int, times: int = 3
+) -> int | tuple[bytes, bytes, bytes, int, int, int] | None:
+    """What both implementations say to a request, the Python one ``times`` times.
+
+    Unless ``times`` is 1 it knows nothing at first; at the third time it knows the head.
+    """
+    native = _scan.scan_request(data, max_bytes, max_headers)
+    if times > 1:
+        scan_pure.forget_heads()
+    for _ in range(times):
+        answer = scan_pure.scan_request(data, max_bytes, max_headers)
+        if native != answer:
+            raise DifferenceError(f"{data!r} {max_bytes} {max_headers}: {native!r} != {answer!r}")
+    return answer
+
+
+def compare_responses(
+    data: bytes, flags: int, date: bytes, times: int = 3
+) -> int | bytes | tuple[bytes, int, int, int, int, int] | None:
+    """The same for an answer."""
+    native = _scan.scan_response(data, flags, date)
+    if times > 1:
+        scan_pure.forget_heads()
+    for _ in range(times):
+        answer = scan_pure.scan_response(data, flags, date)
+        if native != answer:
+            raise DifferenceError(f"{data!r} {flags}: {native!r} != {answer!r}")
+    return answer
+
+
 def check_request(data: bytes, max_bytes: int, max_headers: int, cut: int) -> str:
     """Hold all properties for one request; the answer names the class of the outcome.
 
     `cut` is an offset at which the input is also cut off.
     """
-    answer = scan_pure.scan_request(data, max_bytes, max_headers)
-    native = _scan.scan_request(data, max_bytes, max_headers)
-    if native != answer:
-        raise DifferenceError(f"{data!r} {max_bytes} {max_headers}: {native!r} != {answer!r}")
+    answer = compare_requests(data, max_bytes, max_headers)
+    fields = data[data.find(b"\r\n", 2 * MAX_EMPTY_LINES) :]
+    line = OTHER_LINES[cut % len(OTHER_LINES)]
+    compare_requests(line + fields, max_bytes, max_headers, times=1)
+    compare_requests(data, max_bytes, 2, times=1)
     for scan in (scan_pure.scan_request, _scan.scan_request):
         early = scan(data[:cut], max_bytes, max_headers)
         if early is not None and early != answer:
@@ -263,10 +308,10 @@ def check_request(data: bytes, max_bytes: int, max_headers: int, cut: int) -> st
 
 def check_response(data: bytes, flags: int, cut: int) -> str:
     """Hold all properties for one answer; the answer names the class of the outcome."""
-    answer = scan_pure.scan_response(data, flags, DATE)
-    native = _scan.scan_response(data, flags, DATE)
-    if native != answer:
-        raise DifferenceError(f"{data!r} {flags}: {native!r} != {answer!r}")
+    answer = compare_responses(data, flags, DATE)
+    head = data[: data.find(b"\r\n\r\n") + 4]
+    body, other = OTHER_BODIES[cut % len(OTHER_BODIES)], OTHER_FLAGS[cut % len(OTHER_FLAGS)]
+    compare_responses(head + body, other, DATE, times=1)
     end = len(data) + 1
     if isinstance(answer, tuple):
         end = answer[3]

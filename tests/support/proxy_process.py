@@ -233,9 +233,10 @@ class ProxyProcess:
         return done.stdout
 
     def worker_pids(self) -> list[int]:
-        """Return the process ids of the workers: the children of the supervisor, oldest first."""
+        """Return the process ids of the workers, children of the supervisor, oldest first."""
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return sorted(int(pid) for pid in task.read_text().split())
+        children = sorted(int(pid) for pid in task.read_text().split())
+        return [pid for pid in children if _title(pid).startswith("kvproxy: worker")]
 
     def resident_kilobytes(self, pid: int) -> int:
         """Return the resident memory of process ``pid``."""
@@ -286,6 +287,14 @@ class ProxyProcess:
         self._last_log = self.log()
         shutil.rmtree(self.directory, ignore_errors=True)
         return code
+
+
+def _title(pid: int) -> str:
+    """Return what a process calls itself; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def single_backend(url: str, frontends: Mapping[str, str], **options: Any) -> dict[str, Any]:

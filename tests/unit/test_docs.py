@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from kvproxy import cli
 from kvproxy.provider import Failure, Snapshot
 from tests.support.backend import ReservedPort
+from tests.support.certificates import authority
 from tests.support.deadline import wait_until
 from tests.support.documents import ROOT, blocks, commands, documents, links, matches
 
@@ -29,6 +30,18 @@ BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
 RUN = [path for path in DOCUMENTS if any(block.tested for block in blocks(path))]
 PORTS = ("8080", "9001", "9002", "9003")
 """Ports that documents write; each is replaced by a free one."""
+
+
+CERTIFICATES = "/etc/certificates"
+"""Where documents keep certificates, keys (``.key``) and authorities."""
+
+
+def write_certificates(text: str, folder: Path) -> None:
+    """Write the files that a document names below `CERTIFICATES` into ``folder``: one pair."""
+    pair = authority().issue("example.com")
+    for name in re.findall(rf"{CERTIFICATES}/([\w.-]+)", text):
+        content = pair.key if name.endswith(".key") else pair.certificate
+        (folder / name).write_text(content)
 
 
 def name_of(path: Path) -> str:
@@ -169,7 +182,9 @@ def test_configurations_are_valid(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "kvproxy.toml").write_text(block.text)
+    write_certificates(block.text, tmp_path)
+    text = block.text.replace(CERTIFICATES, str(tmp_path))
+    (tmp_path / "kvproxy.toml").write_text(text)
     (tmp_path / "routes.toml").write_text("[frontends]\n[backends]\n")
     (tmp_path / "routes").mkdir()
     (tmp_path / "routes" / "a.toml").write_text("[frontends]\n[backends]\n")

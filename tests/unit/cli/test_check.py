@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.certificates import authority
 from tests.unit.cli.support import StoreFile, kvproxy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 GOOD = """
@@ -231,3 +233,146 @@ def test_nothing_is_written(tmp_path: Path, file: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     check(f"--configFile={file}", f"--stateDir={tmp_path / 'state'}")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+TLS = """defaultEntryPoints = ["https"]
+[entryPoints.https]
+address = "127.0.0.1:8443"
+[entryPoints.https.tls]
+minVersion = "VersionTLS12"
+cipherSuites = ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]
+[[entryPoints.https.tls.certificates]]
+certFile = "{folder}/one.crt"
+keyFile = "{folder}/one.key"
+[entryPoints.https.tls.clientCA]
+files = ["{folder}/authority.crt"]
+[entryPoints.https.tls.defaultCertificate]
+certFile = "{folder}/two.crt"
+keyFile = "{folder}/two.key"
+"""
+
+
+@pytest.fixture
+def tls_file(tmp_path: Path) -> Path:
+    """Return a configuration whose certificates are files beside it, all good."""
+    for name in ("one", "two"):
+        pair = authority().issue(f"{name}.test")
+        (tmp_path / f"{name}.crt").write_text(pair.certificate)
+        (tmp_path / f"{name}.key").write_text(pair.key)
+    (tmp_path / "authority.crt").write_text(authority().pem)
+    path = tmp_path / "kvproxy.toml"
+    path.write_text(TLS.format(folder=tmp_path))
+    return path
+
+
+def test_good_certificates_are_valid(tls_file: Path) -> None:
+    code, output, errors = check(f"--configFile={tls_file}")
+    assert (code, errors) == (0, ""), output
+
+
+def write(name: str, text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_text(text) and None
+
+
+def unlink(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def take_other_key(folder: Path) -> None:
+    (folder / "one.key").write_text((folder / "two.key").read_text())
+
+
+def expire(folder: Path) -> None:
+    pair = authority().issue("one.test", expired=True)
+    (folder / "one.crt").write_text(pair.certificate)
+    (folder / "one.key").write_text(pair.key)
+
+
+def edit(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "kvproxy.toml"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return change
+
+
+FIRST = "entryPoints.https.tls.certificates.0"
+DEFAULT = "entryPoints.https.tls.defaultCertificate"
+AUTHORITIES = "entryPoints.https.tls.clientCA.files"
+CERTIFICATE_PROBLEMS: dict[str, tuple[Callable[[Path], None], int, str, str]] = {
+    "missing-certificate": (unlink("one.crt"), 8, f"{FIRST}.certFile", "cannot be read: No such"),
+    "missing-key": (unlink("one.key"), 9, f"{FIRST}.keyFile", "cannot be read: No such"),
+    "garbage": (write("one.crt", "garbage"), 8, f"{FIRST}.certFile", "holds no certificate"),
+    "broken-certificate": (
+        write("one.crt", "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"),
+        8,
+        f"{FIRST}.certFile",
+        "cannot be parsed",
+    ),
+    "no-key": (write("one.key", "garbage"), 9, f"{FIRST}.keyFile", "holds no private key"),
+    "other-key": (take_other_key, 9, f"{FIRST}.keyFile", "is not the key of the certificate"),
+    "expired": (expire, 8, f"{FIRST}.certFile", "has expired on"),
+    "default": (unlink("two.crt"), 13, f"{DEFAULT}.certFile", "cannot be read: No such"),
+    "missing-authority": (unlink("authority.crt"), 11, AUTHORITIES, "cannot be read: No such"),
+    "no-authority": (write("authority.crt", ""), 11, AUTHORITIES, "holds no certificate"),
+    "a-folder": (
+        edit("/authority.crt", ""),
+        11,
+        AUTHORITIES,
+        "cannot be read: Is a directory",
+    ),
+    "min-version": (
+        edit("VersionTLS12", "VersionTLS21"),
+        5,
+        "entryPoints.https.tls.minVersion",
+        "`VersionTLS21` is no version",
+    ),
+    "cipher-suite": (
+        edit("AES_128_GCM", "AES_129_GCM"),
+        6,
+        "entryPoints.https.tls.cipherSuites",
+        "is no cipher suite",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CERTIFICATE_PROBLEMS)
+def test_what_tls_could_not_use_has_its_line(tls_file: Path, name: str) -> None:
+    spoil, line, path, message = CERTIFICATE_PROBLEMS[name]
+    spoil(tls_file.parent)
+    code, _, errors = check(f"--configFile={tls_file}")
+    assert code == 1
+    (found,) = errors.splitlines()
+    assert found.startswith(f"Error: {tls_file}:{line}: {path}: ")
+    assert message in found
+
+
+def test_every_bad_certificate_is_named(tls_file: Path) -> None:
+    unlink("one.crt")(tls_file.parent)
+    unlink("two.key")(tls_file.parent)
+    unlink("authority.crt")(tls_file.parent)
+    _, _, errors = check(f"--configFile={tls_file}")
+    assert f"{AUTHORITIES}: " in errors
+    write("authority.crt", authority().pem)(tls_file.parent)
+    _, output, errors = check(f"--configFile={tls_file}")
+    assert f"{FIRST}.certFile: " in errors
+    assert f"{DEFAULT}.keyFile: " in errors
+    assert "2 errors" in output
+
+
+def test_a_bad_certificate_of_a_flag_or_a_store_has_its_place(
+    store: StoreFile, tmp_path: Path
+) -> None:
+    flag = (
+        f"--entryPoints=Name:tls.one Address:127.0.0.1:8443 TLS:{tmp_path}/a.crt,{tmp_path}/a.key"
+    )
+    code, _, errors = check("--embedded", store.flag, flag)
+    assert code == 1
+    assert errors.startswith('Error: --entryPoints: entryPoints."tls.one".tls.certificates.0.')
+    key = "kvproxy/entrypoints/https/tls/certificates/0"
+    values = (f"{key}/certfile", f"{tmp_path}/b.crt", f"{key}/keyfile", f"{tmp_path}/b.key")
+    store.done("put", "kvproxy/entrypoints/https/address", "127.0.0.1:8444", *values)
+    code, _, errors = check("--embedded", store.flag)
+    assert code == 1
+    assert errors.startswith(f"Error: {key}/certfile: entryPoints.https.tls.certificates.0.")

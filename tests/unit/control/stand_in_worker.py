@@ -1,12 +1,13 @@
-"""A worker that speaks the supervisor's language and does what a test says; it serves nothing.
+"""Workers that speak the supervisor's language and do what a test says; they serve nothing.
 
-Run as ``stand_in_worker.py DIRECTORY --channel FD --slot N``. Each process appends what it is told
-to ``DIRECTORY/SLOT`` and looks there for its behaviour, a file named ``behaviour-SLOT``.
+Run as ``stand_in_worker.py DIRECTORY --control FD``, a fork server. Each worker appends what it is
+told to ``DIRECTORY/SLOT`` and looks there for its behaviour, a file named ``behaviour-SLOT``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -25,18 +26,20 @@ from kvproxy.model.messages import (
     Stop,
     ToWorker,
 )
+from kvproxy.proxy import fork_server
 
 
 class StandIn:
     """One process of the stand-in worker."""
 
-    def __init__(self, directory: Path, descriptor: int, slot: int) -> None:
+    def __init__(self, directory: Path, start: Start, channel: Channel[ToWorker]) -> None:
         """Read the behaviour."""
-        self.slot = slot
-        self.log = directory / str(slot)
-        path = directory / f"behaviour-{slot}"
+        self.slot = start.slot
+        self.host_name = start.host_name
+        self.log = directory / str(self.slot)
+        path = directory / f"behaviour-{self.slot}"
         self.behaviour = path.read_text() if path.exists() else ""
-        self.channel: Channel[ToWorker] = Channel(socket.socket(fileno=descriptor), ToWorker)
+        self.channel = channel
         self.held = 0
         self.applied = 0
 
@@ -51,13 +54,12 @@ class StandIn:
             return
         if self.behaviour == "mute":
             await asyncio.Event().wait()
+        self.note(f"start {self.slot} {self.host_name}")
         beating = asyncio.get_running_loop().create_task(self.beat())
         try:
             while True:
                 message, descriptors = await self.channel.receive()
-                if isinstance(message, Start):
-                    self.note(f"start {message.slot} {message.host_name}")
-                elif isinstance(message, Listen):
+                if isinstance(message, Listen):
                     self.note(f"listen {message.entry_point} {len(descriptors)} of {message.slot}")
                 elif isinstance(message, Release):
                     self.note(f"release {message.slot}")
@@ -95,10 +97,23 @@ class StandIn:
             await asyncio.sleep(0.05)
 
 
-async def main() -> None:
-    directory, _, descriptor, _, slot = sys.argv[1:]
-    await StandIn(Path(directory), int(descriptor), int(slot)).run()
+async def work(directory: Path, descriptor: int) -> None:
+    """Be one worker."""
+    channel: Channel[ToWorker] = Channel(socket.socket(fileno=descriptor), ToWorker)
+    with contextlib.suppress(ChannelClosed):
+        start, _ = await channel.receive()
+        assert isinstance(start, Start)
+        await StandIn(directory, start, channel).run()
+
+
+def main() -> None:
+    """Be the fork server, and then, in each process that it makes, a worker."""
+    directory, _, descriptor = sys.argv[1:]
+    with socket.socket(fileno=int(descriptor)) as control:
+        channel = fork_server.run(control)
+    if channel is not None:
+        asyncio.run(work(Path(directory), channel))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -14,6 +14,7 @@ import pytest
 from kvproxy.control import fleet as fleet_module
 from kvproxy.control import sockets, worker_process
 from kvproxy.control.fleet import Fleet, slot_count
+from kvproxy.control.fork_server import ForkServer
 from kvproxy.control.generation import Changes, Generation
 from kvproxy.control.worker_records import WorkerRecords
 from kvproxy.model.dynamic import Frontend
@@ -64,12 +65,13 @@ class Rig:
         self.directory = directory
         (directory / "workers").mkdir()
         self.sockets = sockets.bind_all(settings.entry_points, settings.workers)
+        self.fork_server = ForkServer((command, str(STAND_IN), str(directory)))
         self.fleet = Fleet(
             settings,
             self.sockets,
             WorkerRecords(directory / "workers"),
             "this-machine",
-            (command, str(STAND_IN), str(directory)),
+            self.fork_server,
         )
 
     def behave(self, slot: int, behaviour: str) -> None:
@@ -105,6 +107,7 @@ async def rig(
     finally:
         made.fleet.kill()
         await made.fleet.stop(0, 0)
+        made.fork_server.close()
         sockets.close_all(made.sockets)
 
 
@@ -394,7 +397,7 @@ async def test_a_worker_that_does_not_stop_is_killed(
 
 
 async def test_stop_does_not_wait_for_a_slot_in_a_crash_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("kvproxy.control.crash_loop.FREE_DEATHS", 0)
     monkeypatch.setattr("kvproxy.control.crash_loop.FIRST_DELAY_SECONDS", 30.0)
@@ -403,8 +406,8 @@ async def test_stop_does_not_wait_for_a_slot_in_a_crash_loop(
         it.behave(0, "die")
         it.fleet.start()
         it.fleet.serve(FIRST)
-        await it.until(lambda: it.pid(0) != 0)
-        await it.until(lambda: it.pid(0) == 0)
+        await it.until(lambda: "worker died" in caplog.text)
+        assert it.pid(0) == 0
         async with asyncio.timeout(2):
             await it.fleet.stop(0, 10)
 

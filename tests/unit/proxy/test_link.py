@@ -55,8 +55,21 @@ def test_upwards(call: tuple[Any, ...]) -> None:
     getattr(link, call[0])(*call[1:])
     assert up.told == []
     link.connected(up)
+    before = list(up.told)
     getattr(link, call[0])(*call[1:])
-    assert up.told == [call]
+    assert up.told == [*before, call]
+
+
+def test_a_pause_holds_for_the_next_upstream() -> None:
+    link, first, second, third = Link(End()), End(), End(), End()  # type: ignore[arg-type]
+    link.pause_reading()
+    link.connected(first)  # type: ignore[arg-type]
+    link.connected(second)  # type: ignore[arg-type]
+    link.resume_reading()
+    link.connected(third)  # type: ignore[arg-type]
+    assert first.told == [("pause_reading",)]
+    assert second.told == [("pause_reading",), ("resume_reading",)]
+    assert third.told == []
 
 
 @pytest.mark.parametrize("call", DOWNWARDS, ids=lambda call: call[0])

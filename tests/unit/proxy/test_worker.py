@@ -40,6 +40,11 @@ from kvproxy.proxy.worker import PORTION, in_portions, rest_after, sweep_seconds
 from tests.unit.proxy.worlds import backend, frontend, generation_digest, whole
 
 SLOT = 3
+PROGRAM = """
+import sys, uvloop
+from kvproxy.proxy.worker import serve
+uvloop.run(serve(int(sys.argv[1])))
+"""
 Message = TypeVar("Message")
 
 
@@ -58,8 +63,7 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "kvproxy.proxy", "--slot", str(SLOT)),
-                *("--channel", str(theirs.fileno())),
+                *(sys.executable, "-c", PROGRAM, str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stderr=asyncio.subprocess.PIPE,
             )
@@ -359,8 +363,7 @@ async def test_first_message_must_be_start() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "kvproxy.proxy", "--slot", "0"),
-            *("--channel", str(theirs.fileno())),
+            *(sys.executable, "-c", PROGRAM, str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stderr=asyncio.subprocess.PIPE,
         )
