@@ -70,8 +70,10 @@ async def test_processes_are_wanted_at_the_same_time() -> None:
 async def test_how_a_process_was_killed_is_known() -> None:
     with ForkServer(COMMAND) as server:
         pid, channel = await fork(server)
-        os.kill(pid, signal.SIGKILL)
-        assert end(pid, channel) == -signal.SIGKILL
+        with channel:
+            os.kill(pid, signal.SIGKILL)
+            status = os.waitpid(pid, 0)[1]
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
 
 
 async def test_processes_outlive_their_fork_server() -> None:
