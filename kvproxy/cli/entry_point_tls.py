@@ -6,7 +6,8 @@ import datetime
 import ssl
 from typing import TYPE_CHECKING
 
-from kvproxy.control.certificates import CertificateError, generate_default, resolve_tls
+from kvproxy.control.certificate_error import CertificateError
+from kvproxy.control.certificates import generate_default, resolve_tls
 from kvproxy.model.schema import Report
 from kvproxy.proxy.listener import PROTOCOLS
 from kvproxy.proxy.tls_context import build_context

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtensionOID, NameOID
 
+from kvproxy.control.certificate_error import CertificateError
 from kvproxy.model.problem import Problem
 from kvproxy.model.tls import ServedCertificate, ServedTLS
 
@@ -37,17 +38,6 @@ LEAST_CURVE_BITS = 224
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
-
-
-class CertificateError(Exception):
-    """A certificate, a key or an authority cannot be used; the message never shows content."""
-
-    def __init__(self, option: str, message: str, expected: str = "") -> None:
-        """``option``: the key below the certificate or the entry point, such as ``certFile``."""
-        super().__init__(f"{option}: {message}" + (f"; expected {expected}" if expected else ""))
-        self.option = option
-        self.message = message
-        self.expected = expected
 
 
 def load_pair(

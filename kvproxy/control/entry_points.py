@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from kvproxy.control import sockets
-from kvproxy.control.certificates import CertificateError, generate_default, resolve_tls
+from kvproxy.control.certificate_error import CertificateError
 from kvproxy.model.listening import split_addresses
 from kvproxy.model.problem import Problem
 
@@ -36,7 +36,7 @@ class EntryPoints:
         self.sockets: dict[Place, SlotSockets] = {}
         self.problems: tuple[Problem, ...] = ()
         self._slots = slots
-        self._generated = generate_default(_now())
+        self._generated: ServedCertificate | None = None
         self._good: dict[str, dict[str, ServedCertificate]] = {}
 
     def open(
@@ -113,7 +113,12 @@ class EntryPoints:
         return {text.strip() for text in named if text.strip() and "-----BEGIN" not in text}
 
     def _resolve(self, name: str, entry_point: EntryPoint, problems: list[Problem]) -> ServedTLS:
+        # Imported when used: it takes a tenth of a start, and not everybody has TLS.
+        from kvproxy.control.certificates import generate_default, resolve_tls  # noqa: PLC0415
+
         assert entry_point.tls is not None
+        if self._generated is None:
+            self._generated = generate_default(_now())
         try:
             good = self._good.setdefault(name, {})
             served, found = resolve_tls(name, entry_point.tls, self._generated, _now(), good)

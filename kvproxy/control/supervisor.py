@@ -33,12 +33,12 @@ from kvproxy.config import last_keys
 from kvproxy.config.plugins import PluginError
 from kvproxy.control import (
     announcer,
-    certificates,
     handover,
     service_manager,
     sockets,
     state_directory,
 )
+from kvproxy.control.certificate_error import CertificateError
 from kvproxy.control.commands import Commands
 from kvproxy.control.control_plane import ControlPlane
 from kvproxy.control.control_socket import ControlServer
@@ -160,7 +160,7 @@ class Supervisor:
             if inheritance is None:
                 await self._control.start()
         except (
-            certificates.CertificateError,
+            CertificateError,
             handover.HandOverError,
             PluginError,
             StateDirectoryError,

@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 from collections import Counter
+from importlib import import_module
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -436,6 +437,8 @@ def sweep_seconds(settings: StaticConfiguration) -> float:
 
 def prepare() -> None:
     """Make what is the same in every worker and takes time: processes forked later have it."""
+    # A worker that meets its first frontend with this option must not stop to import.
+    import_module("kvproxy.middleware.client_certificate")
     decoder(ToWorker)
     system_context()
 

@@ -155,3 +155,14 @@ def test_the_root_command_imports_no_other_part() -> None:
         *("kvproxy", "kvproxy.cli", "kvproxy.cli.group", "kvproxy.model", "kvproxy.model.problem"),
     }
     assert not {"aiohttp", "uvloop", "rich", "dynaconf"} & set(loaded)
+
+
+def test_a_supervisor_imports_no_library_for_what_is_not_configured() -> None:
+    """A start is waited for: TLS, stores' clients and the API are imported when they are used."""
+    program = "import sys, kvproxy.control.supervisor, kvproxy.config.startup; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.split()
+    assert "dynaconf" in loaded
+    optional = {"aiohttp", "consul", "kazoo", "cryptography", "prometheus_client", "dns", "rich"}
+    assert not optional & set(loaded)
