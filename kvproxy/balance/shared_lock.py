@@ -10,20 +10,30 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import struct
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 PATIENCE_SECONDS = 0.05
-"""A lock that is not free for so long is not waited for: its holder does not run."""
+"""A lock that is not free for so long is not waited for when its holder is stopped (SIGSTOP, a
+debugger)."""
 
-DISTRUST_SECONDS = 1.0
-"""For so long after that, no lock is waited for."""
+LONGEST_PATIENCE_SECONDS = 1.0
+"""A holder that runs gives its lock back within microseconds of its own time; on a machine where it
+has to wait for a processor that may take a while. Longer than this no lock is waited for."""
+
+DISTRUST_FACTOR = 20
+"""For so many times the time that was waited in vain, no lock is waited for."""
 
 YIELDS = 20
 PAUSE_SECONDS = 0.0002
+
+_FLOCK = struct.Struct("hhqqi0q")
+"""The struct flock of fcntl(2): type, whence, start, length, process."""
 
 _logger = logging.getLogger("kvproxy.balance")
 
@@ -53,9 +63,9 @@ class NoLocks:
 class RecordLocks:
     """Locks on the bytes of a file.
 
-    Whoever holds one does so for microseconds. When it is not given back in time, because its
-    holder was stopped in the middle, requests go on without: a limit that is not exact for a moment
-    is better than workers that stand still.
+    Whoever holds one does so for microseconds. When its holder was stopped in the middle, requests
+    go on without it: a limit that is not exact for a moment is better than workers that stand
+    still.
     """
 
     __slots__ = ("_descriptor", "_distrusted_until")
@@ -78,12 +88,13 @@ class RecordLocks:
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, position)
 
     def _wait(self, position: int) -> None:
-        now = time.monotonic()
-        if now < self._distrusted_until:
+        began = time.monotonic()
+        if began < self._distrusted_until:
             return
-        deadline = now + PATIENCE_SECONDS
         tries = 0
-        while time.monotonic() < deadline:
+        while (waited := time.monotonic() - began) < LONGEST_PATIENCE_SECONDS:
+            if waited >= PATIENCE_SECONDS and self._holder_is_stopped(position):
+                break
             # The holder needs a few microseconds of a processor, perhaps of this one.
             if tries < YIELDS:
                 os.sched_yield()
@@ -95,8 +106,20 @@ class RecordLocks:
             except (BlockingIOError, PermissionError):
                 continue
             return
-        self._distrusted_until = time.monotonic() + DISTRUST_SECONDS
+        self._distrusted_until = time.monotonic() + DISTRUST_FACTOR * waited
         _logger.error("another worker does not give a lock back; limits are not exact for now")
+
+    def _holder_is_stopped(self, position: int) -> bool:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, position, 1, 0)
+        kind, _, _, _, holder = _FLOCK.unpack(fcntl.fcntl(self._descriptor, fcntl.F_GETLK, asked))
+        if kind == fcntl.F_UNLCK:
+            return False
+        try:
+            stat = Path(f"/proc/{holder}/stat").read_bytes()
+        except OSError:
+            return False
+        # proc(5): the state stands behind the name, which may hold anything but ends with ")".
+        return stat[stat.rindex(b")") + 2 :][:1] in b"Tt"
 
 
 class HeldLock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import multiprocessing
+import os
 import signal
 import time
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvproxy.balance.circuit_breaker import TRIPPED, CircuitBreaker, parse_condition
-from kvproxy.balance.shared_lock import DISTRUST_SECONDS, PATIENCE_SECONDS, RecordLocks
+from kvproxy.balance.shared_lock import DISTRUST_FACTOR, PATIENCE_SECONDS, RecordLocks
 from kvproxy.balance.shared_memory import SharedMemory
 from kvproxy.balance.token_bucket import Rate
 from tests.support.deadline import wait_until
@@ -185,13 +186,33 @@ def test_a_stopped_holder_delays_others_once(memory: SharedMemory) -> None:
     locks = RecordLocks(memory.descriptor)
     with children(memory, lock_and_stay, 1) as (holder,):
         holder.answer()
+        os.kill(holder.process.pid, signal.SIGSTOP)  # type: ignore[arg-type]
         began = time.monotonic()
         locks.take(5)
         assert time.monotonic() - began >= PATIENCE_SECONDS
         began = time.monotonic()
         for _ in range(100):
             locks.take(5)
-        assert time.monotonic() - began < DISTRUST_SECONDS
+        assert time.monotonic() - began < DISTRUST_FACTOR * PATIENCE_SECONDS
+
+
+def lock_for_a_while(memory: SharedMemory, pipe: Any) -> None:
+    memory.locks.take(5)
+    pipe.send(True)
+    time.sleep(4 * PATIENCE_SECONDS)
+    memory.block(0)[0] = 1
+    memory.locks.give(5)
+    signal.pause()
+
+
+@pytest.mark.serial
+def test_a_holder_that_is_slow_is_waited_for(memory: SharedMemory) -> None:
+    locks = RecordLocks(memory.descriptor)
+    with children(memory, lock_for_a_while, 1) as (holder,):
+        holder.answer()
+        locks.take(5)
+        assert memory.block(0)[0] == 1
+        locks.give(5)
 
 
 def count_in(memory: SharedMemory, pipe: Any) -> None:
