@@ -73,7 +73,7 @@ class ControlPlane:
         self._decided = False
         self._restored = False
         self._silent = set(self._runners)
-        self._all_spoke = asyncio.Event()
+        self._spoke = asyncio.Event()
         self._notices: dict[tuple[str, str], Notice] = {}
         self._frozen: dict[str, Snapshot | Unchanged | Failure] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -114,10 +114,11 @@ class ControlPlane:
         if runner is not None:
             runner.prove()
 
-    async def start(self, serving: Generation | None = None) -> None:
+    async def start(self, serving: Generation | None = None, mute: str = "") -> None:
         """Ask the providers; serve what they say, or the last known good, after `SILENCE_SECONDS`.
 
-        ``serving``: what workers serve already; it is not replaced by nothing.
+        ``serving``: what workers serve already; it is not replaced by nothing. ``mute``: a provider
+        that was asked in vain just now; it is not waited for.
         """
         self._journal = Journal(self._directory)
         self._pipeline = pipeline = Pipeline(self._settings, self._journal, time)
@@ -127,12 +128,14 @@ class ControlPlane:
         for name, runner in self._runners.items():
             _logger.info("starting provider %s", pairs(provider=name))
             runner.start()
-        if self._silent:
-            try:
-                async with asyncio.timeout(SILENCE_SECONDS):
-                    await self._all_spoke.wait()
-            except TimeoutError:
-                pass
+        awaited = self._silent - {mute}
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                while awaited & self._silent:
+                    await self._spoke.wait()
+                    self._spoke.clear()
+        except TimeoutError:
+            pass
         self._decided = True
         for notice in self._notices.values():
             _log_found(notice)
@@ -212,8 +215,7 @@ class ControlPlane:
         assert self._pipeline is not None
         outcome = self._pipeline.offer(event)
         self._silent.discard(event.provider)
-        if not self._silent:
-            self._all_spoke.set()
+        self._spoke.set()
         self._take(outcome)
         if self._static is not None and self._static.store == event.provider:
             self._runners[event.provider].compare(self._static)

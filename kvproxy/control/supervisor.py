@@ -284,7 +284,11 @@ class Supervisor:
     ) -> None:
         self._directory.sign()
         self._write_pid_file()
-        await self._plane.start(None if inheritance is None else inheritance.generation)
+        place = self._start.place if self._start.unanswered else None
+        await self._plane.start(
+            None if inheritance is None else inheritance.generation,
+            "" if place is None else place.store,
+        )
         for each in self._announcers:
             each.start()
         self._state = "running"

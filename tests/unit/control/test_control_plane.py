@@ -170,6 +170,19 @@ async def test_one_silent_provider_does_not_keep_the_other_waiting(tmp_path: Pat
         assert rig.hosts() == {"b", "z"}
 
 
+async def test_who_was_asked_in_vain_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, Controlled("one", snapshot("7", "a"))):
+        pass
+    monkeypatch.setattr(control_plane, "SILENCE_SECONDS", 60.0)
+    rig = Rig(tmp_path, Controlled("one"), Controlled("two", snapshot("1", "b", provider="two")))
+    async with asyncio.timeout(20):
+        await rig.plane.start(mute="one")
+    assert [{name for _, name in each.frontends} for each in rig.served] == [{"a", "b"}]
+    await rig.plane.close()
+
+
 async def test_what_a_predecessor_served_is_not_replaced_by_nothing(tmp_path: Path) -> None:
     async with running(tmp_path / "old", Controlled("one", snapshot("1", "a"))) as old:
         handed_over = old.served[-1]
