@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.problem import Problem
+from kvproxy.model.sharded import ShardedMap
 from providers.file_content import MAXIMUM_BYTES, FileContent, UnusableError
 from providers.file_watch import QUIET_SECONDS, SUFFIX, News, Places
 
@@ -294,23 +295,18 @@ class FileSet:
 
     def _merge(self, touched: set[Entry]) -> None:
         """Bring the touched entries into the configuration."""
-        changed: dict[str, dict[str, Any]] = {}
+        changes: dict[str, dict[str, Any]] = {}
         for entry in touched:
             section, name = entry
             file = self._definer(entry)
             content = None if file is None else file.content.entries.get(entry)
-            held = changed.get(section, getattr(self.configuration, section))
-            if held.get(name) is content:
-                continue
-            if section not in changed:
-                held = changed[section] = dict(held)
-            if content is None:
-                del held[name]
-            else:
-                held[name] = content
-        if changed:
-            sections = {name: getattr(self.configuration, name) for name in _SECTIONS}
-            self.configuration = Configuration(**{**sections, **changed})
+            if getattr(self.configuration, section).get(name) is not content:
+                changes.setdefault(section, {})[name] = content
+        if changes:
+            maps = {name: getattr(self.configuration, name) for name in _SECTIONS}
+            for section, changed in changes.items():
+                maps[section] = ShardedMap.of(maps[section]).changed(changed)
+            self.configuration = Configuration(**maps)
 
     def _tell(self) -> None:
         """Put together the problems and the revision."""

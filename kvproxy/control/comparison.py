@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from kvproxy.routing.sharded import ShardedMap
+    from kvproxy.model.sharded import ShardedMap
 
 Key = TypeVar("Key", str, tuple[str, str])
 Value = TypeVar("Value")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from kvproxy.control.comparison import compare_maps
 from kvproxy.control.generation import Changes
 from kvproxy.model.messages import Apply
-from kvproxy.routing.sharded import ShardedMap
+from kvproxy.model.sharded import ShardedMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

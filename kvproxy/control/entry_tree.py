@@ -12,7 +12,7 @@ from kvproxy.model.dynamic import Configuration
 from kvproxy.model.keytree import nest, split_key
 from kvproxy.model.packed import NotTextError, readable
 from kvproxy.model.problem import Problem
-from kvproxy.routing.sharded import ShardedMap
+from kvproxy.model.sharded import ShardedMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kvproxy.control.generation import EMPTY, Changes, Generation
 from kvproxy.model.digest import add_digests, digest_text
-from kvproxy.routing.sharded import ShardedMap
+from kvproxy.model.sharded import ShardedMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,7 +22,7 @@ from kvproxy.control.problems import ProblemBook
 from kvproxy.model.decode import SECTIONS
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.problem import Problem, nearest_name
-from kvproxy.routing.sharded import ShardedMap
+from kvproxy.model.sharded import ShardedMap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kvproxy.model.sharded import ShardedMap
 from kvproxy.routing import tree
 from kvproxy.routing.linear import Found, IndexedRoute, RouteKey
 from kvproxy.routing.places import entries_of, scope_of
 from kvproxy.routing.request import RequestView
-from kvproxy.routing.sharded import ShardedMap
 from kvproxy.routing.tree import EMPTY, Entries, Entry, Node
 from kvproxy.rules.matchers import canonical_host
 

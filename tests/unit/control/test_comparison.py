@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproxy.control.comparison import compare_maps
-from kvproxy.routing.sharded import ShardedMap
+from kvproxy.model.sharded import ShardedMap
 
 CASES = {
     "nothing": ({}, {}, [], []),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kvproxy.control.comparison import compare_maps
+from kvproxy.model.sharded import ShardedMap
 from kvproxy.model.static import FileProvider, StaticConfiguration
 from kvproxy.provider import Failure, Snapshot, Source
 from providers import file, file_set, file_watch
@@ -502,6 +504,23 @@ async def test_without_watch_the_file_is_read_once(
     await reader.watching()
     path.write_text(route("b"))
     await reader.silent(0.2)
+
+
+async def test_a_change_leaves_what_is_beside_it_in_place(
+    tmp_path: Path, read: Callable[..., Reader]
+) -> None:
+    path = tmp_path / "routes.toml"
+    names = [f"f{number}" for number in range(1000)]
+    path.write_text(route(*names))
+    reader = read(path)
+    before = (await reader.snapshot()).configuration.frontends
+    await reader.watching()
+    rename_over(path, route(*names[:-1]) + route("f999", host="other"))
+    after = (await reader.snapshot()).configuration.frontends
+    assert isinstance(before, ShardedMap)
+    assert isinstance(after, ShardedMap)
+    assert len(list(before.differing(after))) == 1
+    assert compare_maps(before, after) == (["f999"], [])
 
 
 async def test_directory_files_come_and_go(tmp_path: Path, read: Callable[..., Reader]) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.routing.sharded import ShardedMap
+from kvproxy.model.sharded import ShardedMap
 
 
 @given(
