@@ -267,6 +267,29 @@ static PyObject *decode(Decoder *decoder, PyObject *const *arguments, Py_ssize_t
     return result;
 }
 
+static uint32_t read_number(const uint8_t *bytes, int count) {
+    uint32_t number = 0;
+    while (count--) number = number << 8 | *bytes++;
+    return number;
+}
+
+static PyObject *request_block(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t argument_count) {
+    if (argument_count != 3 || !PyBytes_CheckExact(arguments[0]))
+        return PyErr_Format(PyExc_TypeError, "request_block(data: bytes, position: int, stream: int)");
+    Py_ssize_t position = PyLong_AsSsize_t(arguments[1]), size = PyBytes_GET_SIZE(arguments[0]);
+    long stream = PyLong_AsLong(arguments[2]);
+    if ((position == -1 || stream == -1) && PyErr_Occurred()) return NULL;
+    if (position < 0 || position > size) return PyErr_Format(PyExc_ValueError, "position out of range");
+    if (size - position < FRAME_HEAD_BYTES) Py_RETURN_NONE;
+    const uint8_t *frame = (const uint8_t *)PyBytes_AS_STRING(arguments[0]) + position;
+    const int whole = END_STREAM | END_HEADERS, flags = frame[4] & (whole | PADDED | PRIORITISED);
+    uint32_t length = read_number(frame, 3);
+    if (frame[3] != HEADERS || flags != whole || (read_number(frame + 5, 4) & 0x7fffffff) != stream ||
+        length > FRAME_BYTES || length > size - position - FRAME_HEAD_BYTES)
+        Py_RETURN_NONE;
+    return bytes_of((struct text){frame + FRAME_HEAD_BYTES, length});
+}
+
 static PyObject *decode_request(Decoder *decoder, PyObject *const *arguments, Py_ssize_t count) {
     return decode(decoder, arguments, count, 1, answer_request);
 }
@@ -324,6 +347,7 @@ static int fill_module(PyObject *module) {
 }
 
 static PyMethodDef methods[] = {
+    {"request_block", (PyCFunction)(void (*)(void))request_block, METH_FASTCALL, "See blocks_pure.request_block."},
     {"encode_response", encode_response, METH_O, "See blocks_pure.encode_response."},
     {"encode_answer", (PyCFunction)(void (*)(void))encode_answer, METH_FASTCALL, "See blocks_pure.encode_answer."},
     {"encode_request", (PyCFunction)(void (*)(void))encode_request, METH_FASTCALL, "See blocks_pure.encode_request."},

@@ -10,6 +10,10 @@
 
 /* Kinds of fields that speak of a connection of HTTP/1.1 (RFC 9113, section 8.2.2). */
 enum { OF_CONNECTION = 1 << CONNECTION | 1 << HOP_BY_HOP | 1 << TRANSFER_ENCODING | 1 << UPGRADE_TO };
+enum { /* the same numbers as in frames.py */
+    DATA = 0, HEADERS = 1, END_STREAM = 1, END_HEADERS = 4, PADDED = 8, PRIORITISED = 32, FRAME_HEAD_BYTES = 9,
+    FRAME_BYTES = 16384
+};
 enum { STACK_BYTES = 8192 }; /* of scratch memory that a call has without asking for it */
 
 static inline PyObject *bytes_of(struct text text) {

@@ -2,7 +2,6 @@
 
 #include "_http2.h"
 
-enum { DATA = 0, HEADERS = 1, END_STREAM = 1, END_HEADERS = 4, FRAME_HEAD_BYTES = 9, FRAME_BYTES = 16384 };
 enum message { REQUEST, RESPONSE, TRAILERS };
 
 /* The lines of a head from `at` to `end`, which is before the last line end. */

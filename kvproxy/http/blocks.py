@@ -14,6 +14,7 @@ try:
         encode_request,
         encode_response,
         encode_trailers,
+        request_block,
     )
 except ImportError:
     from kvproxy.http.blocks_pure import (  # type: ignore[assignment]
@@ -22,6 +23,14 @@ except ImportError:
         encode_request,
         encode_response,
         encode_trailers,
+        request_block,
     )
 
-__all__ = ["BlockDecoder", "encode_answer", "encode_request", "encode_response", "encode_trailers"]
+__all__ = [
+    "BlockDecoder",
+    "encode_answer",
+    "encode_request",
+    "encode_response",
+    "encode_trailers",
+    "request_block",
+]

@@ -32,9 +32,14 @@ from kvproxy.http.frames import (
     DEFAULT_FRAME_SIZE,
     END_HEADERS,
     END_STREAM,
+    FRAME_HEADER_BYTES,
     HEADERS,
+    MAX_WINDOW,
+    PADDED,
+    PRIORITISED,
     PROTOCOL_ERROR,
     pack_header,
+    unpack_header,
 )
 from kvproxy.http.grammar import MAX_LENGTH_DIGITS, TARGET, VALUE, compiled, is_host, is_plain
 from kvproxy.http.head import canonical_name
@@ -56,6 +61,7 @@ _CUT: Final = _CONNECTION_FIELDS | {
     *(b"host", b"te", b"trailer", b"x-real-ip", b"content-length"),
     *(b"proxy-authenticate", b"proxy-authorization"),
 }
+_REQUEST_FLAGS: Final = END_STREAM | END_HEADERS | PADDED | PRIORITISED
 _WITH_BODY: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
@@ -231,6 +237,30 @@ class BlockDecoder(Decoder):
             if is_trailer(name):
                 lines.append(b"%b: %b\r\n" % (canonical_name(name), value))
         return b"".join(lines)
+
+
+def request_block(data: bytes, position: int, stream: int) -> bytes | None:
+    """Return the header block of the frame at ``position`` when it is the whole of a request: one
+    HEADERS frame of this stream, complete, without padding and priority, that no body follows.
+
+    Anything else, which includes nothing, gives None. Raises ValueError for a position that is not
+    in ``data`` or at its end.
+    """
+    if not 0 <= position <= len(data):
+        raise ValueError("position out of range")
+    start = position + FRAME_HEADER_BYTES
+    if start > len(data):
+        return None
+    head, flags, number = unpack_header(data, position)
+    length = head >> 8
+    if (
+        head & 0xFF != HEADERS
+        or flags & _REQUEST_FLAGS != END_STREAM | END_HEADERS
+        or number & MAX_WINDOW != stream
+        or length > min(DEFAULT_FRAME_SIZE, len(data) - start)
+    ):
+        return None
+    return data[start : start + length]
 
 
 def encode_response(data: bytes) -> tuple[bytes, int]:

@@ -88,6 +88,32 @@ class Connection:
     ``streams``: those that are open. ``paused``: the bytes handed out have to be taken first.
     """
 
+    __slots__ = (
+        "_credit",
+        "_frames",
+        "_owner",
+        "_receive_window",
+        "_reset_allowance",
+        "_resets",
+        "_write_paused",
+        "closed",
+        "finishing",
+        "frame_size",
+        "held",
+        "initial_window",
+        "last_stream",
+        "limits",
+        "output",
+        "output_bytes",
+        "paused",
+        "peer_streams",
+        "schedule",
+        "send_window",
+        "streams",
+        "table_update",
+        "useful",
+    )
+
     def __init__(
         self, owner: Owner, limits: Limits, clock: Callable[[], float] | None = None
     ) -> None:

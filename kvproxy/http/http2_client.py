@@ -45,6 +45,8 @@ class ClientStream(Stream):
 class ClientConnection(ReadingConnection):
     """Sends requests to one server. `greet` is to be called first."""
 
+    __slots__ = ("_next_stream",)
+
     def __init__(
         self,
         owner: Owner,

@@ -70,6 +70,17 @@ DEPENDS_ON_ITSELF: Final = 256
 class ReadingConnection(Connection):
     """A connection that acts on the frames it is given."""
 
+    __slots__ = (
+        "_awaited",
+        "_block_bytes",
+        "_block_flags",
+        "_block_pieces",
+        "_block_stream",
+        "_buffer",
+        "_decoder",
+        "_preface",
+    )
+
     def __init__(
         self, owner: Owner, limits: Limits, clock: Callable[[], float] | None = None
     ) -> None:
@@ -85,10 +96,11 @@ class ReadingConnection(Connection):
         self._block_bytes = 0
         self._block_pieces: list[bytes] = []
 
-    def receive(self, data: bytes) -> None:
-        """Act on bytes that arrived."""
+    def receive(self, data: bytes) -> bool:
+        """Act on bytes that arrived; tells whether the rest of a frame, or of a header block, is to
+        come next."""
         if self.closed:
-            return
+            return False
         if self._preface:
             data = self._without_preface(data)
         if self._buffer:
@@ -125,9 +137,10 @@ class ReadingConnection(Connection):
                         reader(self, flags, number, data[start:end])
         except ViolationError as violation:
             self.fail(violation.code, str(violation))
-            return
+            return False
         if position < size:
             self._buffer = data[position:]
+        return bool(self._buffer or self._awaited)
 
     def _without_preface(self, data: bytes) -> bytes:
         """Return what is behind the client's preface, as far as that has come."""
@@ -136,11 +149,6 @@ class ReadingConnection(Connection):
             self.fail(PROTOCOL_ERROR, "no preface of HTTP/2")
         self._preface = self._preface[size:]
         return data[size:]
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether the rest of a frame, or of a header block, is to come next."""
-        return bool(self._buffer or self._awaited)
 
     def _is_awaited(self, kind: int, flags: int, number: int) -> bool:
         """Whether a frame is the one that has to come now (RFC 9113, sections 3.4 and 6.10)."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
-from kvproxy.http.blocks import encode_answer, encode_response
+from kvproxy.http.blocks import encode_answer, encode_response, request_block
 from kvproxy.http.flags import HTTP2, KEEP_ALIVE
 from kvproxy.http.frames import (
     DEFAULT_WINDOW,
     ENABLE_CONNECT_PROTOCOL,
     END_STREAM,
     ENHANCE_YOUR_CALM,
+    FRAME_HEADER_BYTES,
     FRAME_SIZE_ERROR,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
@@ -133,7 +134,7 @@ class ServerStream(Stream):
         """Send a whole answer in the form of HTTP/1.1, head and body: the common answer."""
         connection = self.connection
         answer = None
-        if not (connection.schedule or connection.paused or connection.table_update):
+        if not (connection.schedule.levels or connection.paused or connection.table_update):
             room = connection.initial_window + self.send_credit
             if room > connection.send_window:
                 room = connection.send_window
@@ -187,6 +188,17 @@ class ServerConnection(ReadingConnection):
     The client's preface is part of what is received. `greet` is to be called first.
     """
 
+    __slots__ = (
+        "_final_stream",
+        "_gaps",
+        "_make_stream",
+        "_memory",
+        "_memory_with_body",
+        "draining",
+        "send_at_once",
+        "wishes",
+    )
+
     def __init__(
         self,
         owner: ServerOwner,
@@ -197,7 +209,8 @@ class ServerConnection(ReadingConnection):
         super().__init__(owner, limits or Limits(), clock)
         self._make_stream = owner.make_stream
         self.send_at_once = owner.send_at_once
-        self._memory: tuple[dict[bytes, Request], dict[bytes, Request]] = ({}, {})
+        self._memory: dict[bytes, Request] = {}
+        self._memory_with_body: dict[bytes, Request] = {}
         self._gaps: list[tuple[int, int]] = []
         self.wishes: dict[int, Priority] = {}
         """What PRIORITY_UPDATE frames say, of requests that are in progress or to come."""
@@ -241,8 +254,8 @@ class ServerConnection(ReadingConnection):
 
     def forget_requests(self) -> None:
         """Free the memory of requests: nothing has come for a while."""
-        for memory in self._memory:
-            memory.clear()
+        self._memory.clear()
+        self._memory_with_body.clear()
 
     def forget(self, stream: Stream) -> None:
         """Remove a stream."""
@@ -276,14 +289,44 @@ class ServerConnection(ReadingConnection):
             or any(start <= number < end for start, end in self._gaps)
         )
 
+    def receive(self, data: bytes) -> bool:
+        """See `ReadingConnection.receive`; requests without a body, which mostly are one frame that
+        came as a whole, take a short way through it."""
+        if self._awaited or self._buffer or self.draining or self.closed:
+            return super().receive(data)
+        position = 0
+        number = self.last_stream + 1 | 1
+        streams = self.streams
+        try:
+            while (block := request_block(data, position, number)) is not None:
+                position += FRAME_HEADER_BYTES + len(block)
+                request = self._memory.get(block) or self._decode_request(block, True)
+                self.last_stream = number
+                if request is None:
+                    self._refuse(number, PROTOCOL_ERROR)
+                elif len(streams) >= self.limits.streams:
+                    self._refuse(number, REFUSED_STREAM)
+                else:
+                    streams[number] = stream = self._make_stream(self, number, request)
+                    stream.remote_open = False
+                    stream.start(True)
+                if self.closed:
+                    return False
+                number += 2
+        except ViolationError as violation:
+            self.fail(violation.code, str(violation))
+            return False
+        if position == len(data):
+            return False
+        return super().receive(data[position:] if position else data)
+
     def _block_received(self, number: int, block: bytes, flags: int) -> None:
         if number <= self.last_stream or not number & 1:
             self._later_block_received(number, block, flags)
             return
-        ended = flags & END_STREAM
-        request = self._memory[ended].get(block)
-        if request is None:
-            request = self._decode_request(block, bool(ended))
+        ended = bool(flags & END_STREAM)
+        memory = self._memory if ended else self._memory_with_body
+        request = memory.get(block) or self._decode_request(block, ended)
         if number != self.last_stream + 2 and len(self._gaps) < MAX_GAPS:
             self._gaps.append((self.last_stream + 1, number))
         self.last_stream = number
@@ -300,7 +343,7 @@ class ServerConnection(ReadingConnection):
         streams[number] = stream = self._make_stream(self, number, request)
         if ended:
             stream.remote_open = False
-        stream.start(bool(ended))
+        stream.start(ended)
 
     def _refuse(self, number: int, code: int) -> None:
         self.remember_reset(number)
@@ -313,7 +356,7 @@ class ServerConnection(ReadingConnection):
         before = decoder.changes
         answer = decoder.request(block, limits.header_bytes, limits.header_count, ended)
         changed = decoder.changes != before
-        if changed:
+        if changed and (self._memory or self._memory_with_body):
             self.forget_requests()
         if isinstance(answer, int):
             self._check_decoded(answer)
@@ -322,7 +365,7 @@ class ServerConnection(ReadingConnection):
             return Request(b"", b"", b"", KEEP_ALIVE | HTTP2, -1, b"", status=answer)
         request = Request(*answer)
         if not changed and len(block) <= MEMORY_BLOCK_BYTES:
-            memory = self._memory[ended]
+            memory = self._memory if ended else self._memory_with_body
             if len(memory) >= MEMORY_REQUESTS:
                 memory.clear()
             memory[block] = request

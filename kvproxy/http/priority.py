@@ -37,21 +37,23 @@ class Schedule:
 
     The most urgent are served first. Among those of one urgency, the ones that are not incremental
     come first, in the order in which they were opened; the incremental ones take turns.
+
+    ``levels``: who waits, by rank and number; empty when nobody does.
     """
 
-    __slots__ = ("_levels",)
+    __slots__ = ("levels",)
 
     def __init__(self) -> None:
         """Start with nobody waiting."""
-        self._levels: dict[int, dict[int, Stream]] = {}
+        self.levels: dict[int, dict[int, Stream]] = {}
 
     def __bool__(self) -> bool:
         """Whether anybody waits."""
-        return bool(self._levels)
+        return bool(self.levels)
 
     def add(self, stream: Stream, priority: Priority) -> None:
         """Let a stream wait; does nothing when it already does with this priority."""
-        level = self._levels.setdefault(priority.urgency * 2 + priority.incremental, {})
+        level = self.levels.setdefault(priority.urgency * 2 + priority.incremental, {})
         if stream.number in level:
             return
         in_order = priority.incremental or not level or stream.number > next(reversed(level))
@@ -63,19 +65,19 @@ class Schedule:
     def discard(self, stream: Stream, priority: Priority) -> bool:
         """Let a stream wait no more; tells whether it did."""
         key = priority.urgency * 2 + priority.incremental
-        level = self._levels.get(key)
+        level = self.levels.get(key)
         if level is None or level.pop(stream.number, None) is None:
             return False
         if not level:
-            del self._levels[key]
+            del self.levels[key]
         return True
 
     def next(self) -> Stream | None:
         """Return the stream whose turn it is; it goes on waiting, incremental ones at the end."""
-        if not self._levels:
+        if not self.levels:
             return None
-        key = min(self._levels)
-        level = self._levels[key]
+        key = min(self.levels)
+        level = self.levels[key]
         number, stream = next(iter(level.items()))
         if key & 1 and len(level) > 1:
             level[number] = level.pop(number)

@@ -109,14 +109,15 @@ class Http2Client(asyncio.Protocol):
         codec = self._codec
         self._corked = True
         try:
-            codec.receive(data)
+            incomplete = codec.receive(data)
         except Exception:
             logger.exception("a connection failed in the proxy")
             codec.fail(INTERNAL_ERROR, "a defect of the proxy")
+            incomplete = False
         self._corked = False
         if codec.output or self._ending:
             self._flush()
-        if codec.incomplete:
+        if incomplete:
             if not self._incomplete_since:
                 self._incomplete_since = self.clock.now
                 deadline = self.clock.now + self.listener.head_seconds

@@ -19,6 +19,7 @@ from kvproxy.http.blocks import encode_response, encode_trailers
 from kvproxy.http.frames import CANCEL, INTERNAL_ERROR
 from kvproxy.http.head import without
 from kvproxy.http.http2_server import Request, ServerStream
+from kvproxy.http.http2_stream import STREAM_WINDOW
 from kvproxy.http.scan import (
     CHUNKED,
     EXPECT,
@@ -76,7 +77,15 @@ class Http2Exchange(ServerStream):
         self, client: Http2Client, connection: ServerConnection, number: int, request: Request
     ) -> None:
         """``client``: the connection that the stream belongs to."""
-        super().__init__(connection, number, request)
+        # As in `ServerStream`, whose own method would be one more call for each request.
+        self.connection = connection
+        self.number = number
+        self.remote_open = self.local_open = True
+        self.receive_window = STREAM_WINDOW
+        self.send_credit = self.unread = self.credit = 0
+        self.expected = request.length
+        self.outbox = None
+        self.request = request
         self._client = client
         self.clock: Clock = client.clock
         self.flags = request.flags

@@ -25,7 +25,7 @@ from hpack.table import HeaderTable
 
 from kvproxy.http import _http2, blocks_pure, scan_pure
 from kvproxy.http.flags import CHUNKED, KEEP_ALIVE, UPGRADE
-from kvproxy.http.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, headers
+from kvproxy.http.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, headers, pack_header
 from kvproxy.http.hpack import encode_integer
 from tests.fuzz import scan
 
@@ -314,6 +314,23 @@ def encode_some(rng: random.Random, maker: scan.Maker) -> tuple[str, str]:
     return kind, check_encoding(data, kind)
 
 
+def check_frame(rng: random.Random, maker: Maker) -> str:
+    """Look for a whole request in a frame that may be one, or almost one."""
+    block = maker.block("request")
+    stream = rng.choice([1, 3, 0x7FFFFFFF])
+    flags = rng.choice([5, 5, 5, 0xD7, 1, 4, 13, 37])
+    number = rng.choice([stream, stream, stream, stream | 1 << 31, stream + 2 & 0xFFFFFFFF])
+    data = pack_header(len(block) << 8 | rng.choice([1, 1, 1, 0]), flags, number) + block
+    if rng.random() < 0.3:
+        data = maker.mutated(data)
+    data += rng.choice([b"", b"", data])
+    position = rng.choice([0, 0, 0, rng.randrange(len(data) + 1)])
+    native = _http2.request_block(data, position, stream)
+    if native != blocks_pure.request_block(data, position, stream):
+        raise scan.DifferenceError(f"request_block({data!r}, {position}, {stream}): {native!r}")
+    return "other" if native is None else "request"
+
+
 def run(seed: int, inputs: int, seconds: float | None = None) -> Counter[str]:
     """Check `inputs` blocks and heads, or as many as fit in `seconds`; counts by outcome.
 
@@ -330,6 +347,9 @@ def run(seed: int, inputs: int, seconds: float | None = None) -> Counter[str]:
         if i % 4 == 0:
             kind, outcome = encode_some(rng, heads)
             outcomes[f"encode {kind} {outcome}"] += 1
+            continue
+        if i % 16 == 1:
+            outcomes[f"frame {check_frame(rng, maker)}"] += 1
             continue
         kind = rng.choice(["request"] * 4 + ["response", "trailers"])
         max_bytes = rng.choice([65536] * 9 + [rng.randrange(1, 500)])

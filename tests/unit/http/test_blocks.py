@@ -20,7 +20,17 @@ from kvproxy.http.flags import (
     PLAIN_PATH,
     UPGRADE,
 )
-from kvproxy.http.frames import ENHANCE_YOUR_CALM, PROTOCOL_ERROR
+from kvproxy.http.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    HEADERS,
+    PADDED,
+    PRIORITISED,
+    PROTOCOL_ERROR,
+    pack_header,
+)
 from kvproxy.http.hpack import encode_field
 
 if TYPE_CHECKING:
@@ -416,6 +426,46 @@ def test_encode_request(codec: BlockCodec) -> None:
         *[(b":method", b"POST"), (b":scheme", b"http"), AUTHORITY, (b":path", b"/a?b")],
         *[(b"accept", b"*/*"), (b"te", b"trailers"), (b"cookie", b"a=1")],
     ]
+
+
+WHOLE = END_STREAM | END_HEADERS
+# id: (kind, flags, stream, payload, what is cut off at the end, block of stream 7)
+FRAMES: dict[str, tuple[int, int, int, bytes, int, bytes | None]] = {
+    "whole": (HEADERS, WHOLE, 7, b"abc", 0, b"abc"),
+    "empty": (HEADERS, WHOLE, 7, b"", 0, b""),
+    "largest": (HEADERS, WHOLE, 7, b"a" * 16_384, 0, b"a" * 16_384),
+    "too large": (HEADERS, WHOLE, 7, b"a" * 16_385, 0, None),
+    "unknown flags": (HEADERS, WHOLE | 0xD2, 7, b"abc", 0, b"abc"),
+    "reserved bit": (HEADERS, WHOLE, 1 << 31 | 7, b"abc", 0, b"abc"),
+    "of another stream": (HEADERS, WHOLE, 9, b"abc", 0, None),
+    "of stream 0": (HEADERS, WHOLE, 0, b"abc", 0, None),
+    "with a body": (HEADERS, END_HEADERS, 7, b"abc", 0, None),
+    "to be continued": (HEADERS, END_STREAM, 7, b"abc", 0, None),
+    "padded": (HEADERS, WHOLE | PADDED, 7, b"\0abc", 0, None),
+    "with a priority": (HEADERS, WHOLE | PRIORITISED, 7, b"\0\0\0\0\0abc", 0, None),
+    "another kind": (DATA, WHOLE, 7, b"abc", 0, None),
+    "cut in its payload": (HEADERS, WHOLE, 7, b"abc", 1, None),
+    "cut in its head": (HEADERS, WHOLE, 7, b"", 1, None),
+    "nothing of it": (HEADERS, WHOLE, 7, b"", 9, None),
+}
+
+
+@pytest.mark.parametrize("case", FRAMES.values(), ids=FRAMES.keys())
+@pytest.mark.parametrize("before", [0, 11])
+def test_request_block(
+    codec: BlockCodec, before: int, case: tuple[int, int, int, bytes, int, bytes | None]
+) -> None:
+    kind, flags, stream, payload, cut, block = case
+    frame = pack_header(len(payload) << 8 | kind, flags, stream) + payload
+    behind = b"behind" if not cut else b""
+    data = b"x" * before + frame[: len(frame) - cut] + behind
+    assert codec.request_block(data, before, 7) == block
+
+
+@pytest.mark.parametrize("position", [-1, 4])
+def test_request_block_outside(codec: BlockCodec, position: int) -> None:
+    with pytest.raises(ValueError, match="position"):
+        codec.request_block(b"abc", position, 1)
 
 
 def test_encode_trailers(codec: BlockCodec) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 pytest.importorskip("kvproxy.http._http2", reason="not compiled")
 
 from kvproxy.http import _http2
+from kvproxy.http.frames import headers
 from tests.fuzz import blocks as fuzzer
 from tests.fuzz import scan
 
@@ -40,6 +41,7 @@ def test_fuzzer() -> None:
     outcomes = fuzzer.run(seed=1, inputs=10**9, seconds=6)
     for outcome in (
         *("decode request accepted", "decode request 1", "decode request 9"),
+        *("frame request", "frame other"),
         *("decode response accepted", "decode trailers accepted", "encode response encoded"),
     ):
         assert outcomes[outcome] > 20
@@ -58,6 +60,8 @@ def test_no_reference_is_leaked() -> None:
                 decoder.request(block, 4096, 100, True)
                 decoder.response(block, 4096, 100)
                 decoder.trailers(block, 4096, 100)
+        for block in blocks:
+            _http2.request_block(headers(1, block, ended=True, frame_size=16_384), 0, 1)
         for answer in answers:
             try:
                 _http2.encode_response(answer)
@@ -89,6 +93,12 @@ def test_wrong_arguments(arguments: tuple[object, ...]) -> None:
             _http2.encode_response(argument)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
             _http2.encode_trailers(argument)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arguments", [(), (b"", 0), ("", 0, 1), (b"", "0", 1), (b"", 0, None)])
+def test_wrong_arguments_for_a_frame(arguments: tuple[object, ...]) -> None:
+    with pytest.raises(TypeError):
+        _http2.request_block(*arguments)  # type: ignore[call-arg, arg-type]
 
 
 @pytest.mark.parametrize("limits", [(0, 1), (1, 0), (1, 257), (-1, 1)])
