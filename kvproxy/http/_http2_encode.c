@@ -113,7 +113,7 @@ PyObject *encode_answer(PyObject *Py_UNUSED(module), PyObject *const *arguments,
     struct text data = text_of(arguments[0]);
     struct lines lines;
     size_t end = find_lines(data, &lines), body = data.length - end;
-    if (end && (room < 0 || body > (size_t)room)) Py_RETURN_NONE;
+    if (end && (room < 0 || body > (size_t)room || body > FRAME_BYTES)) Py_RETURN_NONE;
     uint8_t stack[STACK_BYTES], *place = encoding_place(stack, end), *to;
     if (!place) return NULL;
     const uint8_t *block_end = end ? put_response(place, lines) : NULL;

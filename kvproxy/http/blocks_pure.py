@@ -280,12 +280,12 @@ def encode_response(data: bytes) -> tuple[bytes, int]:
 def encode_answer(data: bytes, stream: int, room: int) -> tuple[bytes, int] | None:
     """Make the frames of a whole answer: HEADERS and, where there is a body, DATA.
 
-    The answer is the frames and the size of the body; None when the body is larger than `room` or
-    the block larger than every frame may be. Raises ValueError when there is no head.
+    The answer is the frames and the size of the body; None when the body is larger than `room`, or
+    one of them larger than every frame may be. Raises ValueError when there is no head.
     """
     block, end = encode_response(data)
     size = len(data) - end
-    if size > room or len(block) > DEFAULT_FRAME_SIZE:
+    if size > min(room, DEFAULT_FRAME_SIZE) or len(block) > DEFAULT_FRAME_SIZE:
         return None
     if not size:
         return pack_header(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, stream) + block, 0

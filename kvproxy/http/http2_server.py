@@ -138,8 +138,6 @@ class ServerStream(Stream):
             room = connection.initial_window + self.send_credit
             if room > connection.send_window:
                 room = connection.send_window
-            if room > connection.frame_size:
-                room = connection.frame_size
             answer = encode_answer(data, self.number, room)
         if answer is None:
             block, end = encode_response(data)
@@ -155,7 +153,7 @@ class ServerStream(Stream):
             streams = connection.streams
             del streams[self.number]
             connection.useful += 1
-            if not streams and not connection.output and not connection.closed:
+            if not (streams or connection.output or connection.corked or connection.closed):
                 connection.send_at_once(frames)
                 return
         connection.output_bytes += size
@@ -185,7 +183,8 @@ class ServerStream(Stream):
 class ServerConnection(ReadingConnection):
     """Takes the requests of one client.
 
-    The client's preface is part of what is received. `greet` is to be called first.
+    The client's preface is part of what is received. `greet` is to be called first. ``corked``: the
+    owner is about to take the output.
     """
 
     __slots__ = (
@@ -194,6 +193,7 @@ class ServerConnection(ReadingConnection):
         "_make_stream",
         "_memory",
         "_memory_with_body",
+        "corked",
         "draining",
         "send_at_once",
         "wishes",
@@ -208,7 +208,8 @@ class ServerConnection(ReadingConnection):
         """``owner``: serves the requests and moves the bytes."""
         super().__init__(owner, limits or Limits(), clock)
         self._make_stream = owner.make_stream
-        self.send_at_once = owner.send_at_once
+        self.send_at_once: Callable[[bytes], None] = owner.send_at_once
+        self.corked = False
         self._memory: dict[bytes, Request] = {}
         self._memory_with_body: dict[bytes, Request] = {}
         self._gaps: list[tuple[int, int]] = []
@@ -310,13 +311,11 @@ class ServerConnection(ReadingConnection):
                     streams[number] = stream = self._make_stream(self, number, request)
                     stream.remote_open = False
                     stream.start(True)
-                if self.closed:
+                if position == len(data) or self.closed:
                     return False
                 number += 2
         except ViolationError as violation:
             self.fail(violation.code, str(violation))
-            return False
-        if position == len(data):
             return False
         return super().receive(data[position:] if position else data)
 

@@ -37,7 +37,6 @@ class Http2Client(asyncio.Protocol):
 
     __slots__ = (
         "_codec",
-        "_corked",
         "_descriptor",
         "_drained_at",
         "_ending",
@@ -64,7 +63,6 @@ class Http2Client(asyncio.Protocol):
         self.deadline = 0.0
         self._loop = asyncio.get_running_loop()
         self._drained_at = 0.0
-        self._corked = False
         self._ending = False
         self._incomplete_since = 0.0
         self._lingering = False
@@ -87,6 +85,9 @@ class Http2Client(asyncio.Protocol):
             transport.get_extra_info("socket").fileno() if tls is None else -1
         )
         self._descriptor = self._plain_descriptor
+        if tls is not None:
+            # What `send_at_once` would do.
+            self._codec.send_at_once = self._write
         self.peer = Peer(listener, transport)
         self.quiet_since = self.clock.now
         self.deadline = self.clock.now + listener.head_seconds
@@ -107,14 +108,14 @@ class Http2Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes of the client."""
         codec = self._codec
-        self._corked = True
+        codec.corked = True
         try:
             incomplete = codec.receive(data)
         except Exception:
             logger.exception("a connection failed in the proxy")
             codec.fail(INTERNAL_ERROR, "a defect of the proxy")
             incomplete = False
-        self._corked = False
+        codec.corked = False
         if codec.output or self._ending:
             self._flush()
         if incomplete:
@@ -149,16 +150,11 @@ class Http2Client(asyncio.Protocol):
 
     def send_at_once(self, frames: bytes) -> None:
         """Send what is all there is to send in this turn of the loop."""
-        if self._corked:
-            self._codec.write(frames)
-        elif self._descriptor < 0:
-            self._write(frames)
-        else:
-            self._send(frames)
+        self._send(frames)
 
     def output_ready(self) -> None:
         """Send everything of this turn of the loop in one write, if there may be more."""
-        if self._corked:
+        if self._codec.corked:
             return
         if self._codec.streams:
             self._loop.call_soon(self._flush)

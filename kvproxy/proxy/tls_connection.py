@@ -185,7 +185,10 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
         except ssl.SSLError:
             self.transport.abort()
             return
-        self._send(self._outgoing.read())
+        encrypted = self._outgoing.read()
+        sent = send(self._descriptor, encrypted) if self._descriptor >= 0 else 0
+        if sent is not None:
+            self._queue(encrypted, sent)
 
     def is_closing(self) -> bool:
         """Tell whether the end has been decided."""
@@ -347,20 +350,20 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
 
     def _flush(self) -> None:
         """Send what TLS itself has to say."""
-        if self._outgoing.pending:
-            self._send(self._outgoing.read())
+        encrypted = self._outgoing.read()
+        if not encrypted:
+            return
+        sent = send(self._descriptor, encrypted) if self._descriptor >= 0 else 0
+        if sent is not None:
+            self._queue(encrypted, sent)
 
-    def _send(self, encrypted: bytes) -> None:
-        if self._descriptor >= 0:
-            sent = send(self._descriptor, encrypted)
-            if sent is None:
-                return
-            if sent == len(encrypted):
-                # The socket is dead, and sending has consumed its error.
-                self.transport.abort()
-                return
-            encrypted = encrypted[sent:]
-        self.transport.write(encrypted)
+    def _queue(self, encrypted: bytes, sent: int) -> None:
+        """Let the transport send what the socket did not take."""
+        if sent == len(encrypted):
+            # The socket is dead, and sending has consumed its error.
+            self.transport.abort()
+        else:
+            self.transport.write(encrypted[sent:])
 
     def _say_goodbye(self) -> None:
         # What it waits for then, the goodbye of the other side, need not come.

@@ -411,6 +411,9 @@ def test_encode_answer(codec: BlockCodec) -> None:
     assert codec.encode_answer(head + b"abc", 65543, 2) is None
     assert codec.encode_answer(head, 65543, 0) == (start + b"\5\0\1\0\7" + block, 0)
     assert codec.encode_answer(head, 65543, -1) is None
+    assert codec.encode_answer(head + b"a" * 16_385, 1, 1 << 20) is None
+    _, size = codec.encode_answer(head + b"a" * 16_384, 1, 1 << 20) or (b"", 0)
+    assert size == 16_384
     large = b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000 + b"\r\n\r\n"
     assert codec.encode_answer(large, 1, 100) is None
     with pytest.raises(ValueError, match=r"."):
