@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kvproxy.config.access_log import check_access_log
 from kvproxy.config.options import ANY, options
 from kvproxy.model.listening import split_addresses
 from kvproxy.model.problem import nearest_name
@@ -67,6 +68,7 @@ class Draft(Report):
     def complete(self) -> None:
         """Apply the fix-ups and run the checks."""
         self._deprecated()
+        self._access_log()
         self._first_entry_point()
         self._web()
         self._inactive()
@@ -88,6 +90,15 @@ class Draft(Report):
             if value > 0:
                 self.add((old,), f"is deprecated; used as {section}.{new}", fatal=False)
                 self.document.setdefault(section, {})[new] = value
+
+    def _access_log(self) -> None:
+        old = self.document.get("accessLogsFile")
+        if old:
+            self.add(("accessLogsFile",), "is deprecated; used as accessLog.filePath", fatal=False)
+            self.document["accessLog"] = {"filePath": old}
+            self.sources["accessLog",] = self.sources["accessLogsFile",]
+        if "accessLog" in self.document and not check_access_log(self, self.document["accessLog"]):
+            del self.document["accessLog"]
 
     def _web(self) -> None:
         web = self.document.get("web")

@@ -138,6 +138,11 @@ class Fleet:
         for worker in self._workers.values():
             worker.tell_health(change)
 
+    def reopen_files(self) -> None:
+        """Let every worker open the files of its logs again."""
+        for worker in self._workers.values():
+            worker.reopen_files()
+
     def change_entry_points(
         self,
         settings: StaticConfiguration,

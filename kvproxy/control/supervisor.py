@@ -7,7 +7,7 @@ Signals:
 
 - SIGTERM, SIGINT: go on for ``requestAcceptGraceTimeout``, finish requests for ``graceTimeOut``
 - SIGUSR2: hand over to a new process of the same command line (`kvproxy.control.handover`)
-- SIGUSR1: open log files again (the log is standard error: nothing to do)
+- SIGUSR1: let workers open the access log again, which was moved away
 - SIGHUP: read the static settings again and change the entry points (`kvproxy.control.reload`)
 """
 
@@ -333,6 +333,12 @@ class Supervisor:
         if not self._is_successor:
             self._on_hand_over()
 
+    def _on_reopen(self) -> None:
+        """Let workers open the files of their logs again; those that start now open them anyway."""
+        _logger.info("the files of logs are opened again")
+        if self._state != "starting":
+            self._fleet.reopen_files()
+
     def _on_reload(self) -> None:
         """Read the settings again, unless this supervisor only begins or ends."""
         if self._state == "running":
@@ -408,9 +414,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGTERM, self._on_stop, "SIGTERM")
         loop.add_signal_handler(signal.SIGINT, self._on_stop, "SIGINT")
         loop.add_signal_handler(signal.SIGUSR2, self._on_hand_over)
-        loop.add_signal_handler(
-            signal.SIGUSR1, _logger.info, "nothing to open again: the log is standard error"
-        )
+        loop.add_signal_handler(signal.SIGUSR1, self._on_reopen)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
 
     def _on_stop(self, name: str) -> None:

@@ -21,6 +21,7 @@ from kvproxy.model.messages import (
     Ready,
     Refused,
     Release,
+    ReopenFiles,
     Start,
     Statistics,
     Stop,
@@ -166,6 +167,10 @@ class WorkerProcess:
     def use_tickets(self, secret: bytes) -> None:
         """Let the worker encrypt TLS session tickets with keys made from ``secret``."""
         self._channel.send(TicketSecret(secret))
+
+    def reopen_files(self) -> None:
+        """Let the worker open the files of its logs again."""
+        self._channel.send(ReopenFiles())
 
     def serve(self, generation: Generation) -> None:
         """Let the worker serve this generation as soon as it can."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvproxy.http.answer import BODILESS
 from kvproxy.http.head import without_any
+from kvproxy.model.statuses import STATUS_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from kvproxy.middleware.contract import Request
     from kvproxy.model.dynamic import ErrorPage
 
-_RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
 _NOT_IN_A_PATH = re.compile(rb"[^\x21-\x7e]")
 
 _NOT_SENT = (
@@ -36,11 +36,15 @@ class StatusRanges:
         """Read them; raises ValueError."""
         self._ranges: list[tuple[int, int]] = []
         for text in texts:
-            found = _RANGE.fullmatch(text.strip())
+            found = STATUS_RANGE.fullmatch(text.strip())
             if found is None:
                 raise ValueError(f"`{text}` is no status, and no range of them")
             low = int(found[1])
             self._ranges.append((low, int(found[2]) if found[2] else low))
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._ranges)
 
     def __contains__(self, status: int) -> bool:
         """Whether ``status`` is among them."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ACTIVE_STATIC = frozenset(
     {
+        "accessLog",
+        "accessLogsFile",
         "allowMinWeightZero",
         "allowUnsafePaths",
         "boltdb.endpoint",

@@ -83,6 +83,10 @@ class TicketSecret(Struct, frozen=True, tag=True):
     secret: bytes
 
 
+class ReopenFiles(Struct, frozen=True, tag=True):
+    """Open the files of logs by their names again: they may have been moved away."""
+
+
 class Listen(Struct, frozen=True, tag=True):
     """Serve this entry point on the ``sockets`` file descriptors that accompany the message.
 
@@ -207,5 +211,15 @@ class Statistics(Struct, frozen=True, tag=True):
     backends: list[BackendCounters] = field(default_factory=list)
 
 
-ToWorker = Start | EntryPoints | TicketSecret | Listen | Release | Apply | HealthChange | Stop
+ToWorker = (
+    Start
+    | EntryPoints
+    | TicketSecret
+    | ReopenFiles
+    | Listen
+    | Release
+    | Apply
+    | HealthChange
+    | Stop
+)
 FromWorker = Ready | Applied | EntryPointsServed | Refused | Statistics

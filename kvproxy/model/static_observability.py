@@ -136,11 +136,11 @@ class AccessLogFilters(Section, frozen=True, rename="camel", kw_only=True):
         tuple[str, ...], about("statuses or ranges, such as `500-599`", separators=",;")
     ] = ()
     retry_attempts: Annotated[bool, about("requests that were tried again")] = False
-    min_duration: Annotated[Duration, about("requests that took at least this long")] = 0.0
+    min_duration: Annotated[Duration, about("requests that took longer")] = 0.0
 
 
 class FieldHeaders(Section, frozen=True, rename="camel", kw_only=True):
-    """Which request headers are logged."""
+    """Which headers are logged."""
 
     default_mode: Annotated[str, about("`keep`, `drop` or `redact`")] = "keep"
     names: Annotated[dict[str, str], about("mode by header", separators=" ")] = field(
@@ -155,7 +155,7 @@ class AccessLogFields(Section, frozen=True, rename="camel", kw_only=True):
     names: Annotated[dict[str, str], about("mode by field", separators=" ")] = field(
         default_factory=dict
     )
-    headers: Annotated[FieldHeaders, about("request headers")] | None = None
+    headers: Annotated[FieldHeaders, about("which headers are logged")] | None = None
 
 
 class AccessLog(Section, frozen=True, rename="camel", kw_only=True):
@@ -163,7 +163,9 @@ class AccessLog(Section, frozen=True, rename="camel", kw_only=True):
 
     file_path: Annotated[str, about("file", default="standard output")] = ""
     format: Annotated[str, about("`common` or `json`")] = "common"
-    buffering_size: Annotated[int, about("lines held back; 0 = written at once", least=0)] = 0
+    buffering_size: Annotated[
+        int, about("lines held back, for a second at most; 0 = written at once", least=0)
+    ] = 0
     filters: Annotated[AccessLogFilters, about("which requests are logged")] | None = None
     fields: Annotated[AccessLogFields, about("which fields are logged")] | None = None
 

@@ -38,6 +38,7 @@ from kvproxy.model.messages import (
     Ready,
     Refused,
     Release,
+    ReopenFiles,
     Start,
     Statistics,
     Stop,
@@ -49,6 +50,7 @@ from kvproxy.proxy.counters import STATUSES, add_cells, counted, new_cells
 from kvproxy.proxy.internal import internal_paths, supervisor_server
 from kvproxy.proxy.listener import Listener
 from kvproxy.proxy.plan import Plan, UnknownBaseError
+from kvproxy.proxy.serving import PLAIN
 from kvproxy.proxy.transport import TransportSettings
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
 
     from kvproxy.model.static import EntryPoint, StaticConfiguration
     from kvproxy.model.tls import ServedTLS
+    from kvproxy.proxy.access_log.log import AccessLog
+    from kvproxy.proxy.serving import Serving
 
 Item = TypeVar("Item")
 
@@ -100,6 +104,7 @@ class Worker:
         self._ticket_secret = start.ticket_secret
         transport = TransportSettings(settings)
         self._supervisor = supervisor_server(settings, transport)
+        self._access_log, self._serving = access_log(start)
         self._listeners = {
             name: self._listener(name, entry_point, start.tls.get(name))
             for name, entry_point in settings.entry_points.items()
@@ -124,6 +129,7 @@ class Worker:
             server_name=self._server_name,
             tls=tls,
             ticket_secret=self._ticket_secret,
+            serving=self._serving,
         )
         listener.internal = internal_paths(self._settings, name, self._ping, self._supervisor)
         return listener
@@ -138,7 +144,8 @@ class Worker:
         # Terminals and service managers signal the whole group; stopping is the supervisor's
         # decision, unless there is none any more.
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_files)
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             loop.add_signal_handler(ignored, lambda: None)
         self._name_process()
         tasks = [
@@ -151,6 +158,8 @@ class Worker:
         await self._stopped.wait()
         for task in tasks:
             task.cancel()
+        if self._access_log is not None:
+            self._access_log.close()
         if self._failure is not None:
             raise self._failure
 
@@ -178,6 +187,8 @@ class Worker:
                         listener.release(message.slot)
                 elif isinstance(message, TicketSecret):
                     self._use_tickets(message.secret)
+                elif isinstance(message, ReopenFiles):
+                    self._reopen_files()
                 elif isinstance(message, Stop):
                     self._stop(message)
         except ChannelClosed as error:
@@ -185,6 +196,10 @@ class Worker:
                 logger.error(
                     "the supervisor is gone, serving on slot=%d reason=%s", self._slot, error
                 )
+
+    def _reopen_files(self) -> None:
+        if self._access_log is not None:
+            self._access_log.reopen()
 
     def _use_tickets(self, secret: bytes) -> None:
         self._ticket_secret = secret
@@ -441,6 +456,19 @@ def prepare() -> None:
     import_module("kvproxy.middleware.client_certificate")
     decoder(ToWorker)
     system_context()
+
+
+def access_log(start: Start) -> tuple[AccessLog | None, Serving]:
+    """Return the log of requests, if there is to be one, and what serves them."""
+    options = start.settings.access_log
+    if options is None:
+        return None, PLAIN
+    # Imported when used: it costs a start some milliseconds.
+    from kvproxy.proxy.access_log.log import AccessLog  # noqa: PLC0415
+    from kvproxy.proxy.access_log.serving import serving  # noqa: PLC0415
+
+    log = AccessLog(options, start.slot, start.slots)
+    return log, serving(log)
 
 
 async def serve(channel_descriptor: int) -> None:

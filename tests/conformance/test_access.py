@@ -6,8 +6,6 @@ of the specification; the unit tests have its very addresses.
 
 from __future__ import annotations
 
-import hashlib
-import re
 import socket
 import ssl
 from base64 import b64encode
@@ -31,6 +29,7 @@ from tests.conformance.cases import (
 from tests.support.backend import Answer, Backend, echoed, plain_answer
 from tests.support.certificates import Authority, authority
 from tests.support.deadline import wait_until
+from tests.support.digest import digest_answer
 from tests.support.http_client import RawConnection, build_request, fetch
 from tests.support.proxy_process import ProxyProcess
 from tests.support.tls_client import open_connection, tls_options, trusting
@@ -456,21 +455,6 @@ def test_9_5_connection_cannot_remove_what_the_proxy_says(
     asked = asked_of(auth_server, proxy, "/strict/x", headers=sent)
     assert asked.value("X-Forwarded-For") == b"127.0.0.1"
     assert asked.value("X-Forwarded-Uri") == b"/x"
-
-
-def digest_answer(challenge: bytes, uri: str, count: int, password: str = "test") -> str:
-    found = dict(re.findall(r'(\w+)="?([^",]*)"?', challenge.decode()))
-
-    def md5(*parts: str) -> str:
-        return hashlib.md5(":".join(parts).encode()).hexdigest()
-
-    known = md5("test", "traefik", password)
-    number = f"{count:08x}"
-    proof = md5(known, found["nonce"], number, "c0", "auth", md5("GET", uri))
-    return (
-        f'Digest username="test", realm="traefik", nonce="{found["nonce"]}", uri="{uri}", '
-        f'qop=auth, nc={number}, cnonce="c0", response="{proof}", opaque="{found["opaque"]}"'
-    )
 
 
 def test_digest(proxy: ProxyProcess) -> None:

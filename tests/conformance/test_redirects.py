@@ -1,4 +1,7 @@
-"""Case table 10.9: redirects to entry points and by expression, on sockets."""
+"""Case table 10.9: redirects to entry points and by expression, on sockets.
+
+R25 is in `test_access_log`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conformance.cases import Case, frontend, parameters, waits_for
+from tests.conformance.cases import frontend
 from tests.support.backend import echoed
 from tests.support.http_client import build_request, fetch
 from tests.support.proxy_process import ProxyProcess
@@ -191,8 +194,3 @@ def test_the_proto_of_an_untrusted_client_does_not_count(servers: Servers) -> No
     points = {"http": {"forwardedHeaders": {"trustedIPs": ["10.0.0.1"]}}}
     with ProxyProcess(routes, entry_points=points) as proxy:
         assert proxy.fetch("/abc", host="red", headers=HTTPS).status == 302
-
-
-@pytest.mark.parametrize("case", parameters(waits_for("access log", "R25")))
-def test_later(case: Case) -> None:
-    pytest.fail(f"{case.identity} has no test yet")

@@ -19,7 +19,7 @@ ROWS: list[tuple[str, str, str, bool, bool, bool]] = [
     ("respondingTimeouts.idleTimeout", "duration", "180s", True, False, True),
     ("defaultEntryPoints", "list of texts", "http", True, True, True),
     ("metrics.prometheus.buckets", "list of numbers", "0.1, 0.3, 1.2, 5", True, True, False),
-    ("accessLog.fields.names", "map of texts", "none", True, True, False),
+    ("accessLog.fields.names", "map of texts", "none", True, True, True),
     ("entryPoints", "map of sections", "`http` on `:80`", True, True, True),
     ("entryPoints.<name>.address", "text", "required", False, False, True),
     ("entryPoints.<name>.tls.certificates.<name>.certFile", "text", "empty", False, False, True),

@@ -1,0 +1,250 @@
+"""From a record to a line: the common format and JSON (specification sections 8.2 and 8.3)."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from kvproxy.http.answer import reason
+from kvproxy.http.head import fields as fields_of
+from kvproxy.http.scan import FORWARDED
+from kvproxy.model.access_log import DOWNSTREAM, ORIGIN, REQUEST
+from kvproxy.rules.matchers import host_name
+
+if TYPE_CHECKING:
+    from kvproxy.proxy.access_log.choice import Fields
+    from kvproxy.proxy.access_log.record import Record
+
+_UNSAFE = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+_UNSAFE_WORD = re.compile(rb"[^\x21\x23-\x5b\x5d-\x7e]")
+
+MISSING = b"-"
+
+COMMON_FIELDS = {
+    0: "ClientHost",
+    1: "ClientUsername",
+    3: "RequestMethod",
+    4: "RequestPath",
+    5: "RequestProtocol",
+    6: "OriginStatus",
+    7: "OriginContentSize",
+    10: "RequestCount",
+    11: "FrontendName",
+    12: "BackendURL",
+    13: "Duration",
+}
+"""Places in a line of the common format to names; the time is always there, the others are headers
+of the request."""
+
+
+class Format(Protocol):
+    """Makes lines."""
+
+    wants_heads: bool
+    """Whether the heads of answers are needed."""
+
+    def line(self, record: Record) -> bytes:
+        """Return the line of a request that has ended, its end included."""
+        ...
+
+
+class CommonFormat:
+    """One line of fourteen fields; what is dropped is a ``-``."""
+
+    wants_heads = False
+
+    def __init__(self, fields: Fields) -> None:
+        """``fields``: which are logged."""
+        self._fields = fields
+        self._utc = "StartUTC" in fields.kept
+        self._second = -1
+        self._time = b""
+        self._dropped = [place for place, name in COMMON_FIELDS.items() if name not in fields.kept]
+
+    def line(self, record: Record) -> bytes:
+        """Return the line."""
+        asked = record.asked
+        head = asked.head
+        folded = head.lower()
+        server = record.server
+        path = _escaped(asked.original_uri)
+        values = [
+            _client_host(record),
+            _escaped(record.user.encode("utf-8", "surrogateescape"), _UNSAFE_WORD) or MISSING,
+            self._start(record.began_at),
+            asked.method,
+            path,
+            record.protocol,
+            b"%d" % record.status,
+            b"%d" % record.origin_size,
+            self._header(head, folded, b"referer", b"Referer"),
+            self._header(head, folded, b"user-agent", b"User-Agent"),
+            b"%d" % record.number,
+            _escaped(record.frontend.encode()) or MISSING,
+            path if server is None else server.url.encode(),
+            b"%dms" % (record.seconds * 1000),
+        ]
+        for place in self._dropped:
+            values[place] = MISSING
+        return b'%b - %b [%b] "%b %b %b" %b %b "%b" "%b" %b "%b" "%b" %b\n' % tuple(values)
+
+    def _start(self, at: float) -> bytes:
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            moment = time.gmtime(second) if self._utc else time.localtime(second)
+            zone = "+0000" if self._utc else time.strftime("%z", moment)
+            self._time = f"{time.strftime('%d/%b/%Y:%H:%M:%S', moment)} {zone}".encode()
+        return self._time
+
+    def _header(self, head: bytes, folded: bytes, name: bytes, canonical: bytes) -> bytes:
+        mark = b"\r\n" + name + b":"
+        at = folded.find(mark)
+        if at < 0:
+            return MISSING
+        at += len(mark)
+        logged = self._fields.header(canonical, head[at : head.find(b"\r\n", at)].strip(b" \t"))
+        return _escaped(logged) if logged else MISSING
+
+
+class JsonFormat:
+    """One object on each line."""
+
+    def __init__(self, fields: Fields) -> None:
+        """``fields``: which are logged."""
+        self._fields = fields
+        self._encoder = msgspec.json.Encoder()
+        self.wants_heads = fields.headers
+
+    def line(self, record: Record) -> bytes:
+        """Return the line."""
+        kept = self._fields.kept
+        facts = {name: value for name, value in _facts(record).items() if name in kept}
+        if self._fields.headers:
+            facts.update(self._fields.each(REQUEST, record.peer.believed(record.asked)))
+            answer: dict[bytes, list[bytes]] = {}
+            for name, value in fields_of(record.head):
+                answer.setdefault(name.lower(), []).append(value)
+            if not record.own:
+                facts.update(self._fields.each(ORIGIN, answer))
+            facts.update(self._fields.each(DOWNSTREAM, answer))
+        now = datetime.datetime.now(datetime.UTC)
+        facts |= {"level": "info", "msg": "", "time": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
+        return self._encoder.encode(facts) + b"\n"
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    asked, peer, server = record.asked, record.peer, record.server
+    start = datetime.datetime.fromtimestamp(record.began_at, datetime.UTC)
+    duration = _nanoseconds(record.seconds)
+    host, port = _split(asked.host)
+    path = _text(asked.original_uri)
+    method, protocol = _text(asked.method), _text(record.protocol)
+    url = path if server is None else server.url
+    status = f"{record.status} {_text(reason(record.status))}"
+    facts: dict[str, Any] = {
+        "StartUTC": start,
+        "StartLocal": start.astimezone(),
+        "Duration": duration,
+        "FrontendName": record.frontend or "-",
+        "BackendName": record.backend,
+        "BackendURL": _url_parts(url),
+        "BackendAddr": urlsplit(url).netloc,
+        "ClientAddr": f"{_bracketed(peer.address)}:{peer.port}",
+        "ClientHost": _text(_client_host(record)),
+        "ClientPort": str(peer.port),
+        "ClientUsername": record.user.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        or "-",
+        "RequestAddr": _text(asked.host),
+        "RequestHost": host,
+        "RequestPort": port or "-",
+        "RequestMethod": method,
+        "RequestPath": path,
+        "RequestProtocol": protocol,
+        "RequestLine": f"{method} {path} {protocol}",
+        "RequestCount": record.number,
+        "OriginContentSize": record.origin_size,
+        "OriginStatus": record.status,
+        "OriginStatusLine": status,
+        "DownstreamStatus": record.status,
+        "DownstreamStatusLine": status,
+        "DownstreamContentSize": record.size,
+        "Overhead": duration,
+        "RetryAttempts": record.retries,
+    }
+    length = _request_size(record)
+    if length is not None:
+        facts["RequestContentSize"] = length
+    if record.origin_seconds >= 0:
+        origin = _nanoseconds(record.origin_seconds)
+        facts["OriginDuration"] = origin
+        facts["Overhead"] = duration - origin
+    if record.size and record.size != record.origin_size:
+        facts["GzipRatio"] = record.origin_size / record.size
+    return facts
+
+
+def _client_host(record: Record) -> bytes:
+    """Return whom the request came from: what a believed ``X-Forwarded-For`` says, or the peer."""
+    if record.asked.flags & FORWARDED:
+        forwarded = record.peer.believed(record.asked).get(b"x-forwarded-for")
+        if forwarded and forwarded[0]:
+            return _escaped(forwarded[0])
+    return record.peer.address.encode() or MISSING
+
+
+def _request_size(record: Record) -> int | None:
+    """Return the length of the request's body; None: it was not said beforehand."""
+    headers = record.asked.headers
+    if b"transfer-encoding" in headers:
+        return None
+    length = headers.get(b"content-length")
+    return int(length[0]) if length else 0
+
+
+def _url_parts(url: str) -> dict[str, Any]:
+    """Return the parts of a URL as Go writes them in JSON."""
+    parts = urlsplit(url)
+    return {
+        "Scheme": parts.scheme,
+        "Opaque": "",
+        "User": None,
+        "Host": parts.netloc,
+        "Path": parts.path,
+        "RawPath": "",
+        "ForceQuery": False,
+        "RawQuery": parts.query,
+        "Fragment": parts.fragment,
+    }
+
+
+def _split(host: bytes) -> tuple[str, str]:
+    """Return host and port of a ``Host`` value."""
+    name = host_name(host)
+    rest = host[len(name) :] if host.startswith(name) else host.rpartition(b"]")[2]
+    return _text(name), _text(rest.removeprefix(b":"))
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _escaped(value: bytes, unsafe: re.Pattern[bytes] = _UNSAFE) -> bytes:
+    """Return a value that can stand in a line: quotes, backslashes and what is no visible ASCII are
+    written ``\\xHH``, so that nobody can write lines of their own."""
+    if unsafe.search(value) is None:
+        return value
+    return unsafe.sub(lambda found: b"\\x%02X" % found[0][0], value)
