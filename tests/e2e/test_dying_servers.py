@@ -163,7 +163,7 @@ def routes(servers: dict[str, MortalServer]) -> dict[str, Any]:
         name: {"url": f"http://127.0.0.1:{server.port}", "weight": WEIGHTS[name]}
         for name, server in servers.items()
     }
-    check = {"path": "/health", "interval": "100ms", "timeout": "1s"}
+    check = {"path": "/health", "interval": "100ms", "timeout": "10s"}
     return {
         "backends": {"b": {"servers": described, "healthCheck": check}},
         "frontends": {"f": {"backend": "b", "routes": {"r": {"rule": "Host:h"}}}},

@@ -15,7 +15,7 @@ class DeadlineExceededError(AssertionError):
     """What a test waited for did not happen in time; the message says what that was."""
 
 
-def wait_until(check: Callable[[], Value], what: str, seconds: float = 5.0) -> Value:
+def wait_until(check: Callable[[], Value], what: str, seconds: float = 20.0) -> Value:
     """Call ``check`` until it returns something true; return that.
 
     ``what`` completes the sentence "waited in vain for". Raises `DeadlineExceededError`.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.support.http2_frames import Expected, Fields
 
-SECONDS = 8.0
+SECONDS = 20.0
 
 
 def connected(port: int, tls: ssl.SSLContext | None, name: str) -> socket.socket:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-DEFAULT_SECONDS = 5.0
+DEFAULT_SECONDS = 20.0
 
 
 class ConnectionEndedError(AssertionError):

@@ -12,7 +12,7 @@ from tests.support.deadline import wait_until
 if TYPE_CHECKING:
     from types import TracebackType
 
-REQUEST_SECONDS = 5.0
+REQUEST_SECONDS = 20.0
 
 
 class Load:
@@ -68,7 +68,7 @@ class Load:
         self._thread.join(REQUEST_SECONDS + 5)
         assert not self._thread.is_alive(), "the load does not end"
 
-    def wait_for_answers(self, count: int, seconds: float = 8.0) -> None:
+    def wait_for_answers(self, count: int, seconds: float = 30.0) -> None:
         """Wait until so many more requests were answered."""
         wanted = self.answered + count
         wait_until(lambda: self.answered >= wanted, f"{count} more answers", seconds)
