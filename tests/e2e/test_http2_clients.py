@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -61,6 +63,7 @@ from tests.support.websocket import frame as websocket_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.backend import LoopThread, ServerRequest
 
@@ -625,3 +628,98 @@ def test_curl(stage: Stage, way: str) -> None:
     done = subprocess.run([*command, url], input=LARGE, capture_output=True, check=False)
     assert done.stdout.endswith(b"\n2 200"), done.stderr
     assert LARGE in done.stdout
+
+
+needs_nghttp = pytest.mark.skipif(
+    shutil.which("nghttp") is None, reason="nghttp is missing: scripts/servers installs it"
+)
+
+
+def nghttp(
+    stage: Stage, way: str, *options: str, paths: tuple[str, ...], host: str = "a.test"
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the client of libnghttp2, which knows HTTP/2 in clear without being told."""
+    urls = [f"{way}://127.0.0.1:{stage.proxy.ports[way]}{path}" for path in paths]
+    command = ["nghttp", "--timeout=10", "--no-verify-peer", f"--header=:authority: {host}"]
+    return subprocess.run([*command, *options, *urls], capture_output=True, timeout=60, check=False)
+
+
+def answers(done: subprocess.CompletedProcess[bytes]) -> list[tuple[str, int, int]]:
+    """Path, status and bytes of the body of each answer; ``--har=-`` has to be among the options.
+
+    nghttp exits 0 whatever happens, and says on the error output what went wrong.
+    """
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = []
+    for entry in json.loads(done.stdout)["log"]["entries"]:
+        reply = entry["response"]
+        assert reply["httpVersion"] == "HTTP/2.0"
+        path = "/" + entry["request"]["url"].split("/", 3)[3]
+        found.append((path, reply["status"], reply["content"]["size"]))
+    return found
+
+
+@needs_nghttp
+@pytest.mark.parametrize("way", ["http", "https"])
+def test_nghttp_asks_for_several_pages(stage: Stage, way: str) -> None:
+    done = nghttp(stage, way, "--null-out", "--har=-", paths=("/large", "/204", "/chunked"))
+    assert sorted(answers(done)) == [
+        ("/204", 204, 0),
+        ("/chunked", 200, 7),
+        ("/large", 200, len(LARGE)),
+    ]
+    done = nghttp(stage, way, "--null-out", "--har=-", paths=("/x", "/y"), host="nobody.test")
+    assert sorted(answers(done)) == [("/x", 404, 19), ("/y", 404, 19)]
+
+
+NGHTTP_OPTIONS: dict[str, tuple[str, ...]] = {
+    "a tree of priorities": (),
+    "weights": ("--weight=1", "--weight=256"),
+    "no tree": ("--no-dep",),
+    "no old priorities": ("--no-rfc7540-pri",),
+    "no push": ("--no-push",),
+    "padding": ("--padding=200",),
+    "CONTINUATION": ("--continuation",),
+    "small windows": ("--window-bits=5", "--connection-window-bits=5"),
+    "no table": ("--header-table-size=0", "--encoder-header-table-size=0"),
+    "two table sizes": ("--header-table-size=0", "--header-table-size=1000"),
+}
+
+
+@needs_nghttp
+@pytest.mark.parametrize("way", ["http", "https"])
+@pytest.mark.parametrize("options", NGHTTP_OPTIONS.values(), ids=NGHTTP_OPTIONS.keys())
+def test_nghttp_with_options(stage: Stage, options: tuple[str, ...], way: str) -> None:
+    more = (*options, "--multiply=20", "--null-out", "--har=-")
+    done = nghttp(stage, way, *more, paths=("/chunked", "/204"))
+    assert sorted(answers(done)) == [("/204", 204, 0)] * 20 + [("/chunked", 200, 7)] * 20
+
+
+@needs_nghttp
+@pytest.mark.parametrize("way", ["http", "https"])
+@pytest.mark.parametrize("length", [True, False], ids=["length", "chunked"])
+def test_nghttp_sends_a_body_and_trailers(
+    stage: Stage, tmp_path: Path, way: str, length: bool
+) -> None:
+    """Trailers go on where HTTP/1.1 has a place for them: not behind a body of a known length."""
+    body = tmp_path / "body"
+    body.write_bytes(LARGE)
+    options = [f"--data={body}", "--trailer=x-sum: 1", "--expect-continue"]
+    path = f"/nghttp-{way}-{length}"
+    done = nghttp(stage, way, *options, *["--no-content-length"] * (not length), paths=(path,))
+    assert (done.returncode, done.stderr) == (0, b"")
+    head, _, echoed = done.stdout.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST %b HTTP/1.1" % path.encode())
+    assert echoed == LARGE
+    request = stage.server.requests_for(path)[-1]
+    assert request.body == LARGE
+    assert request.trailers == (() if length else ((b"X-Sum", b"1"),))
+
+
+@needs_nghttp
+def test_nghttp_is_not_followed_into_an_upgrade(stage: Stage) -> None:
+    """RFC 9113 has no `Upgrade: h2c` any more: the answer is one of HTTP/1.1."""
+    done = nghttp(stage, "http", "--upgrade", "--verbose", paths=("/upgrade",))
+    assert b"upgrade: h2c\r\n" in done.stdout
+    assert b"HTTP Upgrade response\nHTTP/1.1 404 Not Found\r\n" in done.stdout
+    assert done.stderr.startswith(b"[ERROR] HTTP Upgrade failed\n")
