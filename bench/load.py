@@ -162,5 +162,5 @@ def wait_for_answer(port: int, seconds: float = 30, *, tls: bool = False) -> Non
             last = answer[:80].decode("latin-1")
         except OSError as error:
             last = str(error)
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise TimeoutError(f"port {port} is not ready: {last}")

@@ -40,6 +40,10 @@ class Origin(Protocol):
         """Lead the benchmark's frontend to backend 0 or 1; returns the time before the write."""
         ...
 
+    def reads(self) -> int | None:
+        """Return how often it has been read; None where nobody counts."""
+        ...
+
     def close(self) -> None:
         """Release what is held."""
         ...
@@ -74,6 +78,9 @@ class EmbeddedOrigin:
         if self._writer is None:
             self._writer = StoreWriter(self.database).__enter__()
         return self._writer.put("kvproxy/frontends/bench/backend", f"b{to}")
+
+    def reads(self) -> None:
+        """Nobody counts."""
 
     def close(self) -> None:
         """Close the client."""
@@ -110,6 +117,9 @@ class FileOrigin:
         new.write_bytes(self._contents[to])
         new.replace(self._path)
         return began
+
+    def reads(self) -> None:
+        """Nobody counts."""
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -268,9 +268,13 @@ class Edge:
         self.process = self._stack.enter_context(running(command, {}, self.folder / "edge.out"))
         load.wait_for_answer(self.port, 180)
 
+    def stop(self) -> None:
+        """Stop the program; it can be started again."""
+        self._stack.close()
+
     def __exit__(self, *error: object) -> None:
         """Stop."""
-        self._stack.close()
+        self.stop()
         self.origin.close()
 
     def workers(self) -> list[int]:
@@ -372,30 +376,52 @@ def one_change(edge: Edge, pollers: list[load.Poller], to: int) -> float:
 
 @dataclass
 class StartTimes:
-    """Median seconds from the start of the program to the first answer of a route, and reads."""
+    """Median seconds from the start of the program to the first answer of a route.
+
+    ``reads``: of the store, None where nobody counts.
+    """
 
     seconds: float
-    reads: int
+    reads: int | None
 
 
-def start_on_etcd(frontends: int, rounds: int) -> StartTimes:
-    """Measure starts with nothing known but the store."""
+def start(make: Callable[[Path], Origin], frontends: int, rounds: int) -> StartTimes:
+    """Measure starts with nothing known but the origin."""
     times, reads = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary)) as ports:
-            origin = ServerOrigin("etcd", Path(temporary))
+            origin = make(Path(temporary))
             origin.fill(frontends, ports)
             edge = Edge(Path(temporary), frontends, ports, 2, origin)
-            before, began = origin.reads() or 0, time.monotonic()
+            before = origin.reads()
             try:
-                edge.start()
-                times.append(time.monotonic() - began)
-                reads.append((origin.reads() or 0) - before)
+                times.append(started_in(edge))
+                after = origin.reads()
             finally:
                 edge.__exit__()
-    result = StartTimes(statistics.median(times), round(statistics.median(reads)))
-    say(f"  {frontends} frontends on etcd {result.seconds:.2f} s, {result.reads} reads")
-    return result
+            if before is not None and after is not None:
+                reads.append(after - before)
+    return StartTimes(statistics.median(times), round(statistics.median(reads)) if reads else None)
+
+
+def start_without_store(kind: str, frontends: int, rounds: int) -> StartTimes:
+    """Measure starts with the last known good configuration: the store's server was killed."""
+    with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary)) as ports:
+        origin = ServerOrigin(kind, Path(temporary))
+        with Edge(Path(temporary), frontends, ports, 2, origin) as edge:
+            pass
+        times = []
+        for _ in range(rounds):
+            times.append(started_in(edge))
+            edge.stop()
+    return StartTimes(statistics.median(times), None)
+
+
+def started_in(edge: Edge) -> float:
+    """Start the program; returns the seconds until a route is answered."""
+    began = time.monotonic()
+    edge.start()
+    return time.monotonic() - began
 
 
 @dataclass
