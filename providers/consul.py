@@ -37,6 +37,7 @@ from providers.consul_tree import (
     tree_of,
     values_of,
 )
+from providers.json_place import entry_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -102,10 +103,12 @@ class ConsulStore:
         A read that shows less than the one before is believed only after a look at what vanished.
         """
         prefix = prefix.strip("/")
-        index, answer = await self._ask(prefix)
-        entries = _decoded(entries_of, answer)
+        index, answer, endpoint = await self._ask(prefix)
+        entries = _decoded(endpoint, entries_of, answer)
         before = self._seen.get(prefix)
-        vanished = _decoded(difference, before.answer, answer)[1] if before is not None else []
+        vanished: list[str] = []
+        if before is not None:
+            _, vanished = _decoded(endpoint, difference, before.answer, answer)
         await self._check_vanished(prefix, answer, vanished)
         self._seen[prefix] = Seen(index, answer)
         return tree_of(index, prefix, entries)
@@ -124,19 +127,21 @@ class ConsulStore:
         known_index, asked = 0, prefix
         while True:
             # The first question does not wait: what was seen may be from before a restore.
-            index, answer = await self._ask(asked, known_index)
+            index, answer, endpoint = await self._ask(asked, known_index)
             if index < version:
                 # Consul forgets deletions, and then shows an older index: only the store's own
                 # index tells whether it was restored.
                 await self._check_not_ahead(version)
-            changed, vanished = _decoded(difference, seen.answer, answer)
+            changed, vanished = _decoded(endpoint, difference, seen.answer, answer)
             if vanished:
                 await self._check_vanished(prefix, answer, vanished)
             values: dict[str, bytes | None] = {**values_of(prefix, changed)}
             values.update((key, None) for key in vanished if belongs(prefix, key))
             known_index = version = max(index, version)
             seen = self._seen[prefix] = Seen(version, answer)
-            if prefix and asked == prefix and is_directory(prefix, _decoded(entries_of, answer)):
+            if asked == prefix != "" and is_directory(
+                prefix, _decoded(endpoint, entries_of, answer)
+            ):
                 # From now on what is only named alike (`prefix-2`) wakes nobody.
                 asked = f"{prefix}/"
             if values:
@@ -175,12 +180,16 @@ class ConsulStore:
         await self._announcements.close()
         await self._client.close()
 
-    async def _ask(self, start: str, index: int = 0) -> tuple[int, bytes]:
-        """Return the index and the keys that begin with ``start``; wait while it is ``index``."""
+    async def _ask(self, start: str, index: int = 0) -> tuple[int, bytes, str]:
+        """Return the index, the keys that begin with ``start``, and which server says so.
+
+        It may wait while the index is ``index``.
+        """
         answer = await self._client.kv.get(
             start, recurse=True, index=index, wait=f"{_WAIT_SECONDS}s" if index else None
         )
-        return _index(answer), NOTHING if answer.status == 404 else answer.body.rstrip()
+        keys = NOTHING if answer.status == 404 else answer.body.rstrip()
+        return _index(answer), keys, answer.endpoint
 
     async def _check_not_ahead(self, version: int) -> None:
         newest = await self.probe()
@@ -237,7 +246,7 @@ class ConsulStore:
             _failures(answer)
             return None
         _raise_refusal(answer)
-        found: TransactionAnswer = _decoded(TRANSACTION.decode, answer.body)
+        found: TransactionAnswer = _decoded(answer.endpoint, TRANSACTION.decode, answer.body)
         if not found.results:
             # A key that is missing is a failure; one that may not be read is left out.
             raise _no_permission(answer, f"key `{key}` cannot be read")
@@ -260,7 +269,7 @@ class ConsulStore:
             reasons = "; ".join(failure.what for failure in failures)
             raise StoreError(f"consul at {answer.endpoint}: {reasons}; nothing was written")
         _raise_refusal(answer)
-        results = _decoded(TRANSACTION.decode, answer.body).results or []
+        results = _decoded(answer.endpoint, TRANSACTION.decode, answer.body).results or []
         if transaction.put and results:
             indexes: list[int] = [result.entry.modify_index for result in results]
             return max(indexes)
@@ -295,7 +304,7 @@ class _Sessions:
             name="kvproxy", checks=[], lock_delay=0, behavior="delete", ttl=_SESSION_SECONDS
         )
         _raise_refusal(answer)
-        session: _Session = _decoded(_SESSION.decode, answer.body)
+        session: _Session = _decoded(answer.endpoint, _SESSION.decode, answer.body)
         return session.id
 
     async def renew(self, lease: str) -> bool:
@@ -340,7 +349,7 @@ def _index(answer: Answer) -> int:
 
 def _failures(answer: Answer) -> list[OperationFailure]:
     """Return why a transaction failed; raises `StoreError` when it was for want of permission."""
-    failures = _decoded(TRANSACTION.decode, answer.body).errors or []
+    failures = _decoded(answer.endpoint, TRANSACTION.decode, answer.body).errors or []
     for failure in failures:
         if "ermission denied" in failure.what:
             raise _no_permission(answer, failure.what)
@@ -366,11 +375,14 @@ def _reason(answer: Answer) -> str:
     return answer.body[:200].decode(errors="replace").strip() or "no reason given"
 
 
-def _decoded(decode: Callable[..., _Result], *answers: bytes) -> _Result:
+def _decoded(endpoint: str, decode: Callable[..., _Result], *answers: bytes) -> _Result:
+    """Decode the last of ``answers``, which came from ``endpoint``; raises `StoreError`."""
     try:
         return decode(*answers)
     except msgspec.DecodeError as error:
-        raise StoreError(f"consul: not an answer of Consul: {error}") from None
+        key = entry_at(error, answers[-1]).get("Key")
+        what = f"key `{key}`" if key else "not an answer of Consul"
+        raise StoreError(f"consul at {endpoint}: {what}: {error}") from None
 
 
 def _open_store(settings: ConsulProvider, static: StaticConfiguration) -> Store:

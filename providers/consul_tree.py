@@ -58,7 +58,12 @@ def difference(before: bytes, after: bytes) -> tuple[list[Entry], list[str]]:
     found = before.find(_BETWEEN, len(before) - rest)
     rest = len(before) - found - 1 if found >= 0 else 1
     old = _ENTRIES.decode(b"[%b]" % before[start : len(before) - rest])
-    new = _ENTRIES.decode(b"[%b]" % after[start : len(after) - rest])
+    try:
+        new = _ENTRIES.decode(b"[%b]" % after[start : len(after) - rest])
+    except msgspec.DecodeError:
+        # The error is to name the place in the whole answer.
+        _ENTRIES.decode(after)
+        raise
     known = {entry.key: entry.modify_index for entry in old}
     changed = [entry for entry in new if known.get(entry.key) != entry.modify_index]
     shown = {entry.key for entry in new}

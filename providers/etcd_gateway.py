@@ -6,13 +6,15 @@ strings and bytes in base64, and leaves out what is zero or empty.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from base64 import b64decode
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct, field
 
 from kvproxy.provider import StoreError
+from providers.json_place import entry_at
 from providers.store_http import Answer, StoreHttp
 
 if TYPE_CHECKING:
@@ -249,7 +251,7 @@ class EtcdGateway:
         try:
             return msgspec.json.decode(content, type=shape, strict=False)
         except msgspec.DecodeError as error:
-            raise StoreError(f"etcd at {endpoint}: not an answer of etcd ({error})") from None
+            raise _spoilt(endpoint, error, content, "an answer of etcd") from None
 
     def _refusal(self, answer: Answer) -> EtcdRefused:
         try:
@@ -295,9 +297,18 @@ class WatchMessages:
         try:
             message = self._decoder.decode(line)
         except msgspec.DecodeError as error:
-            reason = f"not a message of a watch ({error})"
-            raise StoreError(f"etcd at {self.endpoint}: {reason}") from None
+            raise _spoilt(self.endpoint, error, line, "a message of a watch") from None
         if message.result is None:
             found = message.error or GatewayError()
             raise EtcdRefused(self.endpoint, found.message or found.error or "the watch failed")
         return message.result
+
+
+def _spoilt(endpoint: str, error: msgspec.DecodeError, content: bytes, expected: str) -> StoreError:
+    """Return the error for ``content`` that is not what was ``expected``; it names the key."""
+    key = entry_at(error, content).get("key")
+    what = f"not {expected}"
+    if isinstance(key, str):
+        with suppress(ValueError):
+            what = f"key `{b64decode(key, validate=True).decode()}`"
+    return StoreError(f"etcd at {endpoint}: {what} ({error})")

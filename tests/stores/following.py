@@ -70,6 +70,7 @@ class ProxyView:
         """Start following the prefix ``t``."""
         self.source = StoreSource(store, "test", "t", pace=pace)
         self.snapshots = 0
+        self.history: list[dict[str, str]] = []
         self.failures: list[str] = []
         self.rules: dict[str, str] = {}
         self._news = asyncio.Event()
@@ -85,6 +86,7 @@ class ProxyView:
                     name: frontend.routes["main"].rule
                     for name, frontend in found.configuration.frontends.items()
                 }
+                self.history.append(self.rules)
             self._news.set()
 
     async def until(

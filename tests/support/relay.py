@@ -31,6 +31,7 @@ class Relay:
         self._tap = tap or (lambda: lambda part: None)
         self._target = port
         self._is_cut = False
+        self._spoiling: tuple[bytes, bytes] | None = None
         self._flows = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server = loop_thread.run(self._listen())
@@ -49,6 +50,16 @@ class Relay:
     def stall(self) -> None:
         """Pass nothing on until `mend`; connections stay open, and new ones are taken."""
         self._loop_thread.loop.call_soon_threadsafe(self._flows.clear)
+
+    def spoil(self, good: bytes, bad: bytes) -> None:
+        """Put ``bad`` in the place of the next ``good`` that the server says; equally long."""
+        assert len(good) == len(bad)
+        self._spoiling = (good, bad)
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether that has happened."""
+        return self._spoiling is None
 
     def mend(self) -> None:
         """Work again."""
@@ -76,7 +87,7 @@ class Relay:
             back, other = await asyncio.open_connection("127.0.0.1", self._target)
             ways = [
                 self._pass_on(reader, other, self._tap()),
-                self._pass_on(back, writer, lambda part: None),
+                self._pass_on(_Answers(self, back), writer, lambda part: None),
             ]
             async with asyncio.TaskGroup() as group:
                 for way in ways:
@@ -91,7 +102,7 @@ class Relay:
 
     async def _pass_on(
         self,
-        reader: asyncio.StreamReader,
+        reader: asyncio.StreamReader | _Answers,
         writer: asyncio.StreamWriter,
         tap: Callable[[bytes], None],
     ) -> None:
@@ -102,6 +113,33 @@ class Relay:
             await writer.drain()
         # The other way ends too: nobody here half-closes a connection and goes on reading.
         raise ConnectionResetError
+
+
+class _Answers:
+    """What the server says, spoilt once if the relay is told to."""
+
+    def __init__(self, relay: Relay, reader: asyncio.StreamReader) -> None:
+        self._relay = relay
+        self._reader = reader
+        self._held = b""
+
+    async def read(self, size: int) -> bytes:
+        """Return some of it; what may be the beginning of a text to spoil waits for the rest."""
+        while True:
+            part = await self._reader.read(size)
+            said, self._held = self._held + part, b""
+            spoiling = self._relay._spoiling
+            if spoiling is None or not part:
+                return said
+            good, bad = spoiling
+            if good in said:
+                self._relay._spoiling = None
+                return said.replace(good, bad, 1)
+            begun = next((n for n in range(len(good) - 1, 0, -1) if said.endswith(good[:n])), 0)
+            if begun:
+                said, self._held = said[:-begun], good[:begun]
+            if said:
+                return said
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
