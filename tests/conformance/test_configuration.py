@@ -77,6 +77,7 @@ def test_n01_throttle_keeps_the_newest(backend: Backend) -> None:
         assert [status(proxy, mark) for mark in MARKS] == [404, 404, 404, 404, 200]
 
 
+@pytest.mark.serial
 def test_n01_no_throttle_by_default(proxy: ProxyProcess, backend: Backend) -> None:
     """Differs: 0 s in place of 2 s; a change is live in milliseconds."""
     for mark in MARKS:
@@ -239,6 +240,7 @@ def test_requests_before_the_first_configuration_are_404(tmp_path: Path) -> None
         assert (answer.status, answer.body) == (404, b"404 page not found\n")
 
 
+@pytest.mark.serial
 def test_e23_requests_are_accepted_while_ping_says_no(backend: Backend) -> None:
     gate = Gate()
     backend.on("/in-flight", Answer((gate, plain_answer(b"finished"))))

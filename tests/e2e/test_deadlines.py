@@ -160,6 +160,7 @@ def test_client_that_does_not_read_is_cut(limited: ProxyProcess, backend: Backen
         )
 
 
+@pytest.mark.serial
 def test_many_slow_clients_do_not_disturb_the_others(limited: ProxyProcess) -> None:
     slow = [limited.connect(seconds=LATE * 2) for _ in range(300)]
     for client in slow:

@@ -397,11 +397,12 @@ def test_an_endless_request_is_cut_when_the_grace_is_over(backend: Backend) -> N
         program.clean_up()
 
 
+@pytest.mark.serial
 def test_requests_are_accepted_for_a_while_after_the_signal(backend: Backend) -> None:
     """Case E23: until requestAcceptGraceTimeout is over requests are served, and ping says 503."""
     program = Program(
         backend,
-        lifeCycle={"graceTimeOut": 5, "requestAcceptGraceTimeout": "1500ms"},
+        lifeCycle={"graceTimeOut": 5, "requestAcceptGraceTimeout": "4s"},
         ping={"entryPoint": "http"},
     )
     try:
@@ -410,11 +411,11 @@ def test_requests_are_accepted_for_a_while_after_the_signal(backend: Backend) ->
         assert fetch(program.port, ping).status == 200
         began = time.monotonic()
         program.process.signal(signal.SIGTERM)
-        wait_until(lambda: fetch(program.port, ping).status == 503, "ping's 503", 1)
+        wait_until(lambda: fetch(program.port, ping).status == 503, "ping's 503", 3)
         assert {program.get() for _ in range(20)} == {200}
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 4
         assert program.process.wait_for_exit(8) == 0
-        assert time.monotonic() - began > 1.5
+        assert time.monotonic() - began > 4
     finally:
         program.clean_up()
 

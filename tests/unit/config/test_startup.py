@@ -88,6 +88,7 @@ async def test_a_store_that_does_not_answer_leaves_the_arguments(world: World) -
     assert "started without the static settings of the store" in second
 
 
+@pytest.mark.serial
 async def test_a_store_that_does_not_answer_is_taken_as_it_was(world: World) -> None:
     world.remember(workers="7")
     world.damage()

@@ -174,6 +174,7 @@ async def test_a_read_only_store_is_asked_once(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.serial
 async def test_closing_does_not_wait_for_a_store_that_hangs(node: Node) -> None:
     node.store.hangs = True
     node.serve(1)

@@ -127,6 +127,7 @@ async def test_silence_without_a_journal_serves_nothing_until_somebody_speaks(
         assert rig.hosts() == {"a"}
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("first", [(), (failure(),)], ids=["silent", "failing"])
 async def test_the_last_known_good_is_served_and_marked_stale(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, first: tuple[Failure, ...]

@@ -177,6 +177,7 @@ async def test_damage_in_the_middle_of_the_file_is_named(tmp_path: Path) -> None
     await store.close()
 
 
+@pytest.mark.serial
 async def test_a_write_waits_for_its_turn_and_delays_nothing_else(
     tmp_path: Path, open_store: Callable[[], EmbeddedStore]
 ) -> None:
