@@ -438,7 +438,10 @@ def test_a_signal_to_the_whole_group_is_the_supervisors_to_obey(backend: Backend
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(signal.SIGHUP, "the settings are read again"), (signal.SIGUSR1, "nothing to")],
+    [
+        (signal.SIGHUP, "the settings are read again"),
+        (signal.SIGUSR1, "the files of logs are opened again"),
+    ],
     ids=["SIGHUP", "SIGUSR1"],
 )
 def test_other_signals_change_nothing(program: Program, number: signal.Signals, said: str) -> None:

@@ -166,3 +166,12 @@ def test_a_supervisor_imports_no_library_for_what_is_not_configured() -> None:
     assert "dynaconf" in loaded
     optional = {"aiohttp", "consul", "kazoo", "cryptography", "prometheus_client", "dns", "rich"}
     assert not optional & set(loaded)
+
+
+def test_a_worker_imports_no_access_log_unless_there_is_one() -> None:
+    program = "import sys, kvproxy.proxy.worker; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.split()
+    assert "kvproxy.proxy.serving" in loaded
+    assert not [name for name in loaded if name.startswith("kvproxy.proxy.access_log")]

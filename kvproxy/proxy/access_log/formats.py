@@ -145,7 +145,6 @@ def _facts(record: Record) -> dict[str, Any]:
     host, port = _split(asked.host)
     path = _text(asked.original_uri)
     method, protocol = _text(asked.method), _text(record.protocol)
-    url = path if server is None else server.url
     status = f"{record.status} {_text(reason(record.status))}"
     facts: dict[str, Any] = {
         "StartUTC": start,
@@ -153,8 +152,8 @@ def _facts(record: Record) -> dict[str, Any]:
         "Duration": duration,
         "FrontendName": record.frontend or "-",
         "BackendName": record.backend,
-        "BackendURL": _url_parts(url),
-        "BackendAddr": urlsplit(url).netloc,
+        "BackendURL": _url_parts(path, "" if server is None else server.url),
+        "BackendAddr": "" if server is None else urlsplit(server.url).netloc,
         "ClientAddr": f"{_bracketed(peer.address)}:{peer.port}",
         "ClientHost": _text(_client_host(record)),
         "ClientPort": str(peer.port),
@@ -207,19 +206,21 @@ def _request_size(record: Record) -> int | None:
     return int(length[0]) if length else 0
 
 
-def _url_parts(url: str) -> dict[str, Any]:
-    """Return the parts of a URL as Go writes them in JSON."""
-    parts = urlsplit(url)
+def _url_parts(target: str, server: str) -> dict[str, Any]:
+    """Return the parts of a URL as Go writes them in JSON: of the server, or of what was asked of
+    the proxy itself."""
+    parts = urlsplit(server)
+    path, _, query = target.partition("?")
     return {
         "Scheme": parts.scheme,
         "Opaque": "",
         "User": None,
         "Host": parts.netloc,
-        "Path": parts.path,
+        "Path": parts.path if server else path,
         "RawPath": "",
         "ForceQuery": False,
-        "RawQuery": parts.query,
-        "Fragment": parts.fragment,
+        "RawQuery": "" if server else query,
+        "Fragment": "",
     }
 
 

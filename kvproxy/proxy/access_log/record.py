@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from kvproxy.proxy.decision import Asked
     from kvproxy.proxy.exchange import Upstream
     from kvproxy.proxy.peer import Peer
+
+logger = logging.getLogger("kvproxy.proxy")
 
 CLIENT_LEFT = 499
 """Status of a request whose client left before its answer began."""
@@ -126,7 +129,11 @@ class Record:
             self.retries = request.attempts - 1
         if self.server is not None:
             self.origin_seconds = now - self._asked_at
-        self._log.write(self)
+        try:
+            self._log.write(self)
+        except Exception:
+            # Whatever a client has sent that no line can be made of: it has its answer.
+            logger.exception("a request could not be logged")
 
     # What a line says of it.
 

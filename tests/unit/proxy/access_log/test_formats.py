@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvproxy.http.answer import Answer
@@ -104,8 +104,12 @@ def test_what_is_missing_is_a_dash(place: Place) -> None:
 VALUES = st.binary(max_size=40).map(lambda value: re.sub(rb"[\r\n\x00]", b"", value).strip(b" \t"))
 
 
+TARGETS = st.binary(max_size=30) | st.text("/[]?#:@%.ab", max_size=10).map(str.encode)
+
+
 @settings(max_examples=300, deadline=None)
-@given(VALUES, VALUES, st.binary(max_size=30))
+@given(VALUES, VALUES, TARGETS)
+@example(b"", b"", b"/[")
 def test_a_line_has_fourteen_fields_whatever_a_client_says(
     place: Place, referer: bytes, agent: bytes, target: bytes
 ) -> None:
