@@ -148,13 +148,13 @@ class Poller:
         self._socket.close()
 
 
-def wait_for_answer(port: int, seconds: float = 30, *, tls: bool = False) -> None:
-    """Wait until the proxy on ``port`` answers 200 for the benchmark's host."""
+def wait_for_answer(port: int, seconds: float = 30, *, tls: bool = False, host: str = HOST) -> None:
+    """Wait until the proxy on ``port`` answers 200 for ``host``."""
     deadline = time.monotonic() + seconds
     last = "nothing"
     while time.monotonic() < deadline:
         try:
-            poller = Poller(port, HOST, tls=tls)
+            poller = Poller(port, host, tls=tls)
             answer = poller.ask()
             poller.close()
             if answer.startswith(b"HTTP/1.1 200"):

@@ -1,4 +1,5 @@
-"""What each option costs a request: all as hosts and entry points of one running kvproxy."""
+"""What each option costs a request: all as hosts and entry points of one running kvproxy, static
+options in processes of their own beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import statistics
 import sys
 import tempfile
 from base64 import b64encode
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +34,14 @@ CREDENTIALS = "Authorization: Basic " + b64encode(b"bench:password").decode()
 class Option:
     """An option by the TOML below its frontend, backend and entry point, and what clients send.
 
-    ``servers``: how many; ``{asked}`` in the TOML stands for the address of a server.
+    ``static``: the TOML of a static option. ``servers``: how many; ``{asked}`` in the TOML stands
+    for the address of a server, ``{folder}`` for a folder.
     """
 
     frontend: str = ""
     backend: str = ""
     entry_point: str = ""
+    static: str = ""
     headers: tuple[str, ...] = ()
     servers: int = 1
 
@@ -92,6 +96,13 @@ OPTIONS: dict[str, Option] = {
         entry_point="compress = true", headers=("Accept-Encoding: gzip",)
     ),
     "compression, not taken": Option(entry_point="compress = true"),
+    "access log": Option(static='[accessLog]\nfilePath = "{folder}/access.log"'),
+    "access log, JSON": Option(
+        static='[accessLog]\nfilePath = "{folder}/access.json"\nformat = "json"'
+    ),
+    "access log, held back": Option(
+        static='[accessLog]\nfilePath = "{folder}/access.held"\nbufferingSize = 1000'
+    ),
 }
 
 
@@ -100,17 +111,27 @@ def host_of(name: str) -> str:
     return HOST if name == NOTHING else re.sub(r"[^a-z0-9]+", "-", name.lower()) + ".localhost"
 
 
-def configuration(ports: dict[str, int], servers: list[int]) -> str:
+def processes() -> list[list[str]]:
+    """Return the options of each process: those with the same static options share one."""
+    groups: dict[str, list[str]] = {}
+    for name, option in OPTIONS.items():
+        groups.setdefault(option.static, []).append(name)
+    return list(groups.values())
+
+
+def configuration(names: list[str], ports: dict[str, int], servers: list[int], folder: Path) -> str:
     """Write one frontend, one backend, and where it needs one an entry point, for each option.
 
-    ``ports``: of the entry points, by option; those without one share that of `NOTHING`.
+    ``ports``: of the entry points, by option; those without one share that of the first.
     """
-    parts = ['defaultEntryPoints = ["nothing"]']
-    for name, port in ports.items():
-        parts.append(f'[entryPoints."{name}"]\naddress = "127.0.0.1:{port}"')
+    parts = [f'defaultEntryPoints = ["{names[0]}"]']
+    for name in [name for name in names if name in ports]:
+        parts.append(f'[entryPoints."{name}"]\naddress = "127.0.0.1:{ports[name]}"')
         parts.append(OPTIONS[name].entry_point)
+    parts.append(OPTIONS[names[0]].static.format(folder=folder))
     parts.append("[file]")
-    for name, option in OPTIONS.items():
+    for name in names:
+        option = OPTIONS[name]
         places = {
             "frontend": f'frontends."{name}"',
             "backend": f'backends."{name}"',
@@ -132,36 +153,41 @@ def configuration(ports: dict[str, int], servers: list[int]) -> str:
 def prices(rounds: int, seconds: float) -> dict[str, float]:
     """Return the CPU microseconds of a request by option, medians of interleaved rounds."""
     samples: dict[str, list[float]] = {name: [] for name in OPTIONS}
+    groups = processes()
     apart = [name for name, option in OPTIONS.items() if option.entry_point]
-    with tempfile.TemporaryDirectory() as temporary, backend(Path(temporary), 2) as servers:
-        folder = Path(temporary)
-        ports = {name: machine.free_port() for name in (NOTHING, *apart)}
-        path = folder / "kvproxy.toml"
-        path.write_text(configuration(ports, servers))
-        command = [sys.executable, "-m", "kvproxy", "run", f"--configFile={path}"]
-        command += [f"--workers={WORKERS}", f"--stateDir={folder / 'state'}", "--logLevel=ERROR"]
-
-        def load_of(name: str, length: float) -> load.Load:
-            return load.wrk(
-                ports.get(name, ports[NOTHING]),
-                length,
-                core=LOAD_CORE,
-                host=host_of(name),
-                headers=OPTIONS[name].headers,
+    ports = {name: machine.free_port() for name in (*(group[0] for group in groups), *apart)}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        servers = stack.enter_context(backend(folder, 2))
+        trees: dict[str, list[int]] = {}
+        used: dict[str, int] = {}
+        for number, group in enumerate(groups):
+            path = folder / f"kvproxy-{number}.toml"
+            path.write_text(configuration(group, ports, servers, folder))
+            command = [sys.executable, "-m", "kvproxy", "run", f"--configFile={path}"]
+            command += [f"--workers={WORKERS}", f"--stateDir={folder / f'state-{number}'}"]
+            command += ["--logLevel=ERROR"]
+            process = stack.enter_context(
+                running(pinned(PROXY_CORE, command), {}, folder / f"proxy-{number}.out")
             )
-
-        with running(pinned(PROXY_CORE, command), {}, folder / "proxy.out") as process:
-            load.wait_for_answer(ports[NOTHING])
+            load.wait_for_answer(ports[group[0]], host=host_of(group[0]))
+            for name in group:
+                used[name] = ports.get(name, ports[group[0]])
+                load_of(name, used[name], 1)
+            trees |= dict.fromkeys(group, machine.process_tree(process.pid))
+        for number in range(rounds):
             for name in OPTIONS:
-                load_of(name, 1)
-            tree = machine.process_tree(process.pid)
-            for number in range(rounds):
-                for name in OPTIONS:
-                    began = machine.cpu_seconds(tree)
-                    done = load_of(name, seconds)
-                    if done.errors:
-                        raise RuntimeError(f"{name}: {done.errors} errors")
-                    cost = (machine.cpu_seconds(tree) - began) / done.requests * 1e6
-                    samples[name].append(cost)
-                    say(f"  round {number + 1} {name:30} {cost:7.2f} us")
+                began = machine.cpu_seconds(trees[name])
+                done = load_of(name, used[name], seconds)
+                if done.errors:
+                    raise RuntimeError(f"{name}: {done.errors} errors")
+                cost = (machine.cpu_seconds(trees[name]) - began) / done.requests * 1e6
+                samples[name].append(cost)
+                say(f"  round {number + 1} {name:30} {cost:7.2f} us")
     return {name: statistics.median(each) for name, each in samples.items()}
+
+
+def load_of(name: str, port: int, seconds: float) -> load.Load:
+    """Ask for the host of an option."""
+    headers = OPTIONS[name].headers
+    return load.wrk(port, seconds, core=LOAD_CORE, host=host_of(name), headers=headers)
