@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import certificates, http2, machine, options, scenarios
+from bench import certificates, health, http2, machine, options, scenarios
 from bench.certificates import CertificateTimes
 from bench.load import BROWSER_HEADERS
 from bench.origins import EmbeddedOrigin, FileOrigin, ServerOrigin
@@ -29,6 +29,7 @@ ALL = (
     "impact",
     "errors",
     "memory",
+    "health",
 )
 
 
@@ -202,6 +203,31 @@ def changes(quick: bool) -> list[str]:
     ]
 
 
+def health_checks(quick: bool) -> list[str]:
+    """Measure what health checks cost the supervisor."""
+    say("health checks")
+    servers, interval = (1_000, 3.0) if quick else (10_000, 30.0)
+    cost = health.measure(servers, interval, interval)
+    return [
+        "## Health checks\n",
+        "Every check is a connection of its own; the servers are one process on the same machine, "
+        "so what the kernel does for both ends is in here.\n",
+        table(
+            ["servers", "interval s", "checks/s", "CPU us a check", "of a core", "supervisor MB"],
+            [
+                [
+                    f"{servers:,}",
+                    f"{interval:g}",
+                    f"{cost.checks_per_second:.0f}",
+                    f"{cost.microseconds:.0f}",
+                    f"{cost.core:.1%}",
+                    f"{cost.memory / 1e6:.0f}",
+                ]
+            ],
+        ),
+    ]
+
+
 def impact(quick: bool) -> list[str]:
     """Measure everybody's latency during changes."""
     say("latency of everybody else during changes")
@@ -366,6 +392,8 @@ def main() -> None:
         say("memory of an idle connection")
         cost = scenarios.idle_memory(1_000 if quick else 5_000)
         parts += ["## Idle keep-alive connection\n", f"{cost / 1024:.1f} KB of worker memory.\n"]
+    if "health" in arguments.only:
+        parts += health_checks(quick)
     whole = not quick and arguments.only == list(ALL) and names is None
     report = arguments.report or (REPORT if whole else None)
     if report is None:
