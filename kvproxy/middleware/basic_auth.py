@@ -12,13 +12,12 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import Answer, text_answer
-from kvproxy.middleware.contract import Middleware
-from kvproxy.middleware.header_values import HeaderError, header_name, header_value
+from kvproxy.middleware.credentials import CredentialCheck, check_name
 from kvproxy.middleware.password_hashes import cost, is_slow, verify
-from kvproxy.middleware.users import Users, UsersError
+from kvproxy.middleware.users import UsersError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from kvproxy.middleware.contract import Outcome, Request
 
@@ -41,7 +40,7 @@ MAX_WAITING = 256
 _SCHEME = b"Basic "
 
 
-class BasicAuth(Middleware):
+class BasicAuth(CredentialCheck[str]):
     """Lets users with a right password pass.
 
     Time tells nothing of the users: for one that is unknown, or whose hash is cheaper than others,
@@ -53,12 +52,7 @@ class BasicAuth(Middleware):
         "_dearest_of",
         "_key",
         "_remembered",
-        "_remove",
-        "_user_header",
-        "_users",
     )
-
-    title = "Auth"
 
     def __init__(
         self,
@@ -70,17 +64,13 @@ class BasicAuth(Middleware):
     ) -> None:
         """``header_field``: tells the server the name of the user. Raises UsersError,
         HeaderError."""
-        self._users = Users(parse_user, users, users_file)
-        self._remove = remove_header
-        self._user_header = header_name(header_field) if header_field else b""
+        super().__init__(
+            parse_user, users, users_file, remove_header=remove_header, header_field=header_field
+        )
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, str] = {}
         self._dearest_of: dict[str, str] | None = None
         self._dearest = ""
-
-    def sets(self) -> Iterable[bytes]:
-        """Return the name of the header with the user's name, if there is one."""
-        return (self._user_header,) if self._user_header else ()
 
     def request(self, request: Request) -> Outcome:
         """Answer 401 unless the credentials are right; slow hashes are verified in a thread."""
@@ -114,11 +104,7 @@ class BasicAuth(Middleware):
     def _verdict(self, right: bool, request: Request, name: str) -> Answer | None:
         if not right:
             return UNAUTHORISED
-        request.user = name
-        if self._remove:
-            request.remove(b"authorization")
-        if self._user_header:
-            request.set(self._user_header, name.encode("utf-8", "surrogateescape"))
+        self._let_pass(request, name)
         return None
 
     def _mark(self, name: str, password: bytes) -> bytes:
@@ -183,14 +169,6 @@ def parse_user(line: str) -> tuple[str, str]:
         raise UsersError("expected `name:hash`, two fields")
     check_name(name)
     return name, hashed
-
-
-def check_name(name: str) -> None:
-    """Raise `UsersError` for a name that no header could carry."""
-    try:
-        header_value(name.encode("utf-8", "surrogateescape").decode("latin-1"))
-    except HeaderError:
-        raise UsersError("the name holds a control character") from None
 
 
 def read_credentials(value: bytes) -> tuple[str, bytes] | None:

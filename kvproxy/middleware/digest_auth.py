@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from kvproxy.http.answer import Answer
-from kvproxy.middleware.basic_auth import check_name
-from kvproxy.middleware.contract import Middleware
-from kvproxy.middleware.header_values import header_name
-from kvproxy.middleware.users import Users, UsersError
+from kvproxy.middleware.credentials import CredentialCheck, check_name
+from kvproxy.middleware.users import UsersError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from kvproxy.middleware.contract import Outcome, Request
 
@@ -39,12 +37,10 @@ _HA1 = re.compile(r"[0-9a-fA-F]{32}")
 _COUNT = re.compile(rb"[0-9a-fA-F]{1,16}")
 
 
-class DigestAuth(Middleware):
+class DigestAuth(CredentialCheck[bytes]):
     """Lets users pass who prove that they know their password."""
 
-    __slots__ = ("_dummy", "_nonces", "_opaque", "_remove", "_user_header", "_users")
-
-    title = "Auth"
+    __slots__ = ("_dummy", "_nonces", "_opaque")
 
     def __init__(
         self,
@@ -56,17 +52,13 @@ class DigestAuth(Middleware):
     ) -> None:
         """``header_field``: tells the server the name of the user. Raises UsersError,
         HeaderError."""
-        self._users = Users(parse_user, users, users_file)
-        self._remove = remove_header
-        self._user_header = header_name(header_field) if header_field else b""
+        super().__init__(
+            parse_user, users, users_file, remove_header=remove_header, header_field=header_field
+        )
         self._opaque = _token()
         self._dummy = secrets.token_hex(16).encode()
         # The highest count that was seen with each nonce, the oldest nonce first.
         self._nonces: dict[bytes, int] = {}
-
-    def sets(self) -> Iterable[bytes]:
-        """Return the name of the header with the user's name, if there is one."""
-        return (self._user_header,) if self._user_header else ()
 
     def request(self, request: Request) -> Outcome:
         """Answer 401 with a new challenge unless the proof is right and new."""
@@ -87,11 +79,7 @@ class DigestAuth(Middleware):
         if count <= seen:
             return self._challenge()
         self._nonces[nonce] = count
-        request.user = name
-        if self._remove:
-            request.remove(b"authorization")
-        if self._user_header:
-            request.set(self._user_header, name.encode("utf-8", "surrogateescape"))
+        self._let_pass(request, name)
         return None
 
     def _challenge(self, *, stale: bool = False) -> Answer:

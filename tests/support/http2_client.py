@@ -6,18 +6,18 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import h2.config
 import h2.connection
 import h2.events
 
+from tests.support.closing import Closing
 from tests.support.http2_frames import GOAWAY, PREFACE, Frame, Settings, settings, split
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-    from types import TracebackType
 
     from tests.support.http2_frames import Expected, Fields
 
@@ -35,22 +35,11 @@ def connected(port: int, tls: ssl.SSLContext | None, name: str) -> socket.socket
     return secure
 
 
-class _Connection:
+class _Connection(Closing):
     """What both clients share."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None, name: str = "a.test") -> None:
         self.socket = connected(port, tls, name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.socket.close()

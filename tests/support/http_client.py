@@ -7,10 +7,9 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.support.closing import Closing
 
 DEFAULT_SECONDS = 20.0
 
@@ -103,7 +102,7 @@ def _bytes(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("latin-1")
 
 
-class RawConnection:
+class RawConnection(Closing):
     """One client connection; every read has a deadline of ``seconds``."""
 
     def __init__(
@@ -138,19 +137,6 @@ class RawConnection:
         connection = cls.__new__(cls)
         connection._adopt(connected, seconds)
         return connection
-
-    def __enter__(self) -> Self:
-        """Return the connection itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
-        self.close()
 
     def close(self) -> None:
         """Close the socket."""
