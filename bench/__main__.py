@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import certificates, health, http2, machine, options, scenarios
+from bench import certificates, health, http2, idle, machine, options, scenarios
 from bench.certificates import CertificateTimes
 from bench.load import BROWSER_HEADERS
 from bench.origins import EmbeddedOrigin, FileOrigin, ServerOrigin
@@ -390,8 +390,18 @@ def main() -> None:
         ]
     if "memory" in arguments.only:
         say("memory of an idle connection")
-        cost = scenarios.idle_memory(1_000 if quick else 5_000)
-        parts += ["## Idle keep-alive connection\n", f"{cost / 1024:.1f} KB of worker memory.\n"]
+        count = 500 if quick else 2_000
+        rows = [
+            [kind, name, f"{each / 1024:.1f}"]
+            for kind, by_peer in idle.memory(peers, 1 if quick else 3, count).items()
+            for name, each in by_peer.items()
+        ]
+        parts += [
+            "## Idle connections\n",
+            f"Memory that one of {count:,} connections takes, {idle.QUIET_SECONDS:.0f} s after its "
+            "one request with the headers of a browser.\n",
+            table(["clients", "proxy", "KB"], rows),
+        ]
     if "health" in arguments.only:
         parts += health_checks(quick)
     whole = not quick and arguments.only == list(ALL) and names is None

@@ -1,5 +1,4 @@
-"""The scenarios: requests beside peers, many routes, change to served, errors over reloads, idle
-memory."""
+"""The scenarios: requests beside peers, many routes, change to served, errors over reloads."""
 
 from __future__ import annotations
 
@@ -556,24 +555,6 @@ def open_tunnels(port: int, count: int) -> list[Tunnel]:
                 raise
             time.sleep(0.05)
     return [first] + [Tunnel(port, "echo.localhost") for _ in range(count - 1)]
-
-
-def idle_memory(connections: int) -> float:
-    """Return the bytes of worker memory that one idle keep-alive connection costs."""
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        backend(Path(temporary)) as ports,
-        Edge(Path(temporary), 1, ports, workers=1) as edge,
-    ):
-        first = [load.Poller(edge.port, HOST) for _ in range(200)]
-        before = machine.memory_bytes(edge.workers())
-        more = [load.Poller(edge.port, HOST) for _ in range(connections)]
-        after = machine.memory_bytes(edge.workers())
-        for poller in first + more:
-            poller.close()
-    cost = (after - before) / connections
-    say(f"  {cost:.0f} bytes a connection over {connections}")
-    return cost
 
 
 def say(text: str) -> None:
