@@ -11,9 +11,13 @@ from kvproxy.model.static_observability import AccessLogFields, AccessLogFilters
 from kvproxy.model.statuses import is_status_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
+    from typing import Any
 
 REDACTED = b"REDACTED"
+
+REMEMBERED_NAMES = 1024
+"""Names of headers that are remembered; clients may send any."""
 
 
 class Filters:
@@ -64,15 +68,43 @@ class Fields:
 
     def header(self, name: bytes, value: bytes) -> bytes | None:
         """Return what is logged of a header (``name`` in canonical form); None: nothing."""
-        mode = self._header_modes.get(name, self._header_default)
+        mode = self.mode(name)
         if mode == KEEP:
             return value
         return None if mode == DROP else REDACTED
 
-    def each(self, prefix: str, headers: dict[bytes, list[bytes]]) -> Iterator[tuple[str, str]]:
-        """Yield the fields of headers; of several values the first one counts, as in 1.7."""
-        for name, values in headers.items():
-            canonical = canonical_name(name)
-            logged = self.header(canonical, values[0])
-            if logged is not None:
-                yield prefix + canonical.decode("latin-1"), logged.decode("utf-8", "replace")
+    def mode(self, name: bytes) -> str:
+        """Return the mode of a header (``name`` in canonical form)."""
+        return self._header_modes.get(name, self._header_default)
+
+
+class HeaderFields:
+    """Makes fields of headers; remembers what the names of headers come to."""
+
+    __slots__ = ("_fields", "_known", "_prefix")
+
+    def __init__(self, prefix: str, fields: Fields) -> None:
+        """``prefix``: of the names of the fields."""
+        self._prefix = prefix
+        self._fields = fields
+        self._known: dict[bytes, tuple[str, str]] = {}
+
+    def add(self, facts: dict[str, Any], headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Add what is logged of ``headers`` to ``facts``.
+
+        Of several values the first one counts, as in Traefik 1.7.
+        """
+        known = self._known
+        for name, value in headers:
+            field, mode = known.get(name) or self._learn(name)
+            if mode != DROP and field not in facts:
+                logged = value if mode == KEEP else REDACTED
+                facts[field] = logged.decode("utf-8", "replace")
+
+    def _learn(self, name: bytes) -> tuple[str, str]:
+        if len(self._known) >= REMEMBERED_NAMES:
+            self._known.clear()
+        canonical = canonical_name(name)
+        found = (self._prefix + canonical.decode("latin-1"), self._fields.mode(canonical))
+        self._known[name] = found
+        return found

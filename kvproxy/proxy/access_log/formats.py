@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -13,7 +14,8 @@ import msgspec
 from kvproxy.http.answer import reason
 from kvproxy.http.head import fields as fields_of
 from kvproxy.http.scan import FORWARDED
-from kvproxy.model.access_log import DOWNSTREAM, ORIGIN, REQUEST
+from kvproxy.model.access_log import DOWNSTREAM, FIELDS, ORIGIN, REQUEST
+from kvproxy.proxy.access_log.choice import HeaderFields
 from kvproxy.rules.matchers import host_name
 
 if TYPE_CHECKING:
@@ -24,6 +26,18 @@ _UNSAFE = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 _UNSAFE_WORD = re.compile(rb"[^\x21\x23-\x5b\x5d-\x7e]")
 
 MISSING = b"-"
+
+_URL_PARTS = {
+    "Scheme": "",
+    "Opaque": "",
+    "User": None,
+    "Host": "",
+    "Path": "",
+    "RawPath": "",
+    "ForceQuery": False,
+    "RawQuery": "",
+    "Fragment": "",
+}
 
 COMMON_FIELDS = {
     0: "ClientHost",
@@ -120,21 +134,25 @@ class JsonFormat:
         self._fields = fields
         self._encoder = msgspec.json.Encoder()
         self.wants_heads = fields.headers
+        self._request = HeaderFields(REQUEST, fields)
+        self._origin = HeaderFields(ORIGIN, fields)
+        self._downstream = HeaderFields(DOWNSTREAM, fields)
 
     def line(self, record: Record) -> bytes:
         """Return the line."""
-        kept = self._fields.kept
-        facts = {name: value for name, value in _facts(record).items() if name in kept}
+        facts, kept = _facts(record), self._fields.kept
+        if len(kept) < len(FIELDS):
+            facts = {name: value for name, value in facts.items() if name in kept}
         if self._fields.headers:
-            facts.update(self._fields.each(REQUEST, record.peer.believed(record.asked)))
-            answer: dict[bytes, list[bytes]] = {}
-            for name, value in fields_of(record.head):
-                answer.setdefault(name.lower(), []).append(value)
+            believed = record.peer.believed(record.asked).items()
+            self._request.add(facts, [(name, values[0]) for name, values in believed])
+            answer = fields_of(record.head)
             if not record.own:
-                facts.update(self._fields.each(ORIGIN, answer))
-            facts.update(self._fields.each(DOWNSTREAM, answer))
-        now = datetime.datetime.now(datetime.UTC)
-        facts |= {"level": "info", "msg": "", "time": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
+                self._origin.add(facts, answer)
+            self._downstream.add(facts, answer)
+        facts["level"] = "info"
+        facts["msg"] = ""
+        facts["time"] = _time_text(int(record.began_at + record.seconds))
         return self._encoder.encode(facts) + b"\n"
 
 
@@ -145,15 +163,16 @@ def _facts(record: Record) -> dict[str, Any]:
     host, port = _split(asked.host)
     path = _text(asked.original_uri)
     method, protocol = _text(asked.method), _text(record.protocol)
-    status = f"{record.status} {_text(reason(record.status))}"
+    status = _status_line(record.status)
+    url = _url_asked(path) if server is None else _url_of(server.url)
     facts: dict[str, Any] = {
         "StartUTC": start,
         "StartLocal": start.astimezone(),
         "Duration": duration,
         "FrontendName": record.frontend or "-",
         "BackendName": record.backend,
-        "BackendURL": _url_parts(path, "" if server is None else server.url),
-        "BackendAddr": "" if server is None else urlsplit(server.url).netloc,
+        "BackendURL": url,
+        "BackendAddr": url["Host"],
         "ClientAddr": f"{_bracketed(peer.address)}:{peer.port}",
         "ClientHost": _text(_client_host(record)),
         "ClientPort": str(peer.port),
@@ -206,22 +225,27 @@ def _request_size(record: Record) -> int | None:
     return int(length[0]) if length else 0
 
 
-def _url_parts(target: str, server: str) -> dict[str, Any]:
-    """Return the parts of a URL as Go writes them in JSON: of the server, or of what was asked of
-    the proxy itself."""
+@lru_cache(256)
+def _url_of(server: str) -> dict[str, Any]:
+    """Return the parts of a server's URL as Go writes them in JSON."""
     parts = urlsplit(server)
+    return _URL_PARTS | {"Scheme": parts.scheme, "Host": parts.netloc, "Path": parts.path}
+
+
+def _url_asked(target: str) -> dict[str, Any]:
+    """Return the parts of what was asked of the proxy itself."""
     path, _, query = target.partition("?")
-    return {
-        "Scheme": parts.scheme,
-        "Opaque": "",
-        "User": None,
-        "Host": parts.netloc,
-        "Path": parts.path if server else path,
-        "RawPath": "",
-        "ForceQuery": False,
-        "RawQuery": "" if server else query,
-        "Fragment": "",
-    }
+    return _URL_PARTS | {"Path": path, "RawQuery": query}
+
+
+@lru_cache(256)
+def _status_line(status: int) -> str:
+    return f"{status} {_text(reason(status))}"
+
+
+@lru_cache(2)
+def _time_text(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def _split(host: bytes) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from kvproxy.http.chunked import ChunkedReader
 
 if TYPE_CHECKING:
     from kvproxy.http.answer import Answer
-    from kvproxy.middleware.contract import AskedServer
+    from kvproxy.middleware.contract import AskedServer, Request
     from kvproxy.proxy.access_log.log import AccessLog
     from kvproxy.proxy.chain import Chain
     from kvproxy.proxy.decision import Asked
@@ -32,14 +32,15 @@ class Record:
     ``protocol``: as a client says it. ``began_at``: time of day, seconds. ``head``: of the answer,
     where headers are logged. ``size``: of the answer's body as the client got it, without framing.
     ``own``: the proxy made the answer itself. ``retries``: servers that were asked after the first.
-    ``origin_seconds``: since a server was asked, -1 when none was.
+    ``origin_seconds``: since a server was asked, -1 when none was. ``server``: whose answer it is,
+    or that could not be asked, None where there is none. ``title``: of the middleware that
+    answered, empty where none did; both are known at the end.
     """
 
     __slots__ = (
         "_asked_at",
         "_chunks",
         "_log",
-        "_server",
         "_started",
         "asked",
         "began_at",
@@ -52,8 +53,10 @@ class Record:
         "protocol",
         "retries",
         "seconds",
+        "server",
         "size",
         "status",
+        "title",
     )
 
     def __init__(
@@ -69,7 +72,8 @@ class Record:
         self._started = monotonic()
         self._asked_at = 0.0
         self._chunks: ChunkedReader | None = None
-        self._server: AskedServer | None = None
+        self.server: AskedServer | None = None
+        self.title = ""
         self.chain: Chain | None = None
         self.head = b""
         self.own = False
@@ -88,7 +92,7 @@ class Record:
     def note_server(self, upstream: Upstream | None) -> None:
         """Note the server that is being asked, before nobody knows it any more."""
         if upstream is not None and upstream.server is not None:
-            self._server = upstream.server
+            self.server = upstream.server
 
     def answer_begins(
         self, upstream: Upstream | None, data: bytes, status: int, *, framed: bool
@@ -125,8 +129,8 @@ class Record:
         self.seconds = now - self._started
         self.status = self.status or CLIENT_LEFT
         request = self.asked.request
-        if request is not None and request.attempts > 1:
-            self.retries = request.attempts - 1
+        if request is not None:
+            self._look_back(request)
         if self.server is not None:
             self.origin_seconds = now - self._asked_at
         try:
@@ -135,23 +139,19 @@ class Record:
             # Whatever a client has sent that no line can be made of: it has its answer.
             logger.exception("a request could not be logged")
 
+    def _look_back(self, request: Request) -> None:
+        """Take from a request what middlewares and attempts have noted on it."""
+        if request.attempts > 1:
+            self.retries = request.attempts - 1
+        if self.own:
+            stage = getattr(request.answered_by, "__self__", None)
+            self.title = getattr(stage, "title", "")
+        if self.title:
+            self.server = None
+        elif self.server is None:
+            self.server = request.server
+
     # What a line says of it.
-
-    @property
-    def server(self) -> AskedServer | None:
-        """The server whose answer it is, or that could not be asked; None: there is none."""
-        if self.own and self._title:
-            return None
-        request = self.asked.request
-        return self._server or (None if request is None else request.server)
-
-    @property
-    def _title(self) -> str:
-        """What the middleware that answered is called; empty when it was none, or has no name."""
-        request = self.asked.request
-        stage = None if request is None else request.answered_by
-        title: str = getattr(getattr(stage, "__self__", None), "title", "")
-        return title
 
     @property
     def user(self) -> str:
@@ -170,7 +170,7 @@ class Record:
     def frontend(self) -> str:
         """The name of the frontend, or of what answered (specification section 8.2)."""
         chain = self.chain
-        title = self._title if self.own else ""
+        title = self.title
         if title == "redirect":
             return (
                 f"entrypoint redirect for {self.peer.entry_point}"

@@ -27,6 +27,12 @@ WAITING_LINES = 10_000
 HOLD_SECONDS = 1.0
 """How long lines are held back at most, where they are held back at all."""
 
+GATHER_SECONDS = 0.005
+"""How long they are gathered otherwise: waking the thread costs about as much as a line."""
+
+GATHERED_LINES = 1_000
+"""So many are written at once however little time has passed."""
+
 RETRY_SECONDS = 1.0
 """How long a file that cannot be opened is left alone."""
 
@@ -49,13 +55,14 @@ class LineWriter:
     """Takes lines in the loop of a worker, and writes them in a thread.
 
     ``hold``: so many lines are held back before they are written, but for no longer than a second;
-    0: they are written with those of the same turn of the loop. ``path`` empty: standard output.
+    0: they are written with those of the next few milliseconds. ``path`` empty: standard output.
     """
 
     def __init__(self, path: str, hold: int) -> None:
         """Let the thread open the file, with its folders; what is wrong with it is told in the
         log."""
-        self._hold = hold
+        self._most = hold or GATHERED_LINES
+        self._pause = HOLD_SECONDS if hold else GATHER_SECONDS
         self._limit = max(WAITING_LINES, 2 * hold)
         self._loop = asyncio.get_running_loop()
         self._batch: list[bytes] = []
@@ -69,14 +76,12 @@ class LineWriter:
 
     def add(self, line: bytes) -> None:
         """Take one line, its end included."""
-        self._batch.append(line)
-        if not self._hold:
-            if self._timer is None:
-                self._timer = self._loop.call_soon(self._hand_over)
-        elif len(self._batch) >= self._hold:
+        batch = self._batch
+        batch.append(line)
+        if len(batch) == self._most:
             self._hand_over()
         elif self._timer is None:
-            self._timer = self._loop.call_later(HOLD_SECONDS, self._hand_over)
+            self._timer = self._loop.call_later(self._pause, self._hand_over)
 
     def _hand_over(self) -> None:
         """Give what there is to the thread."""
