@@ -1,7 +1,7 @@
 """Case table 10.13: authentication, white lists, client certificates, on sockets.
 
 Rows that need clients with other addresses have the addresses of this machine in the place of those
-of the specification; the unit tests have its very addresses.
+of the specification; the unit tests have its very addresses. C08 is in `test_tls`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from tests.conformance.cases import (
     frontend,
     parameters,
     text_reply,
-    waits_for,
 )
 from tests.support.backend import Answer, Backend, echoed, plain_answer
 from tests.support.certificates import Authority, authority
@@ -736,11 +735,3 @@ def test_9_7_the_entry_points_certificate_is_shown_to_servers(loop_thread: LoopT
         proxy.apply({**routes, "frontends": frontends})
         wait_until(lambda: server.connections[0].ended == "closed", "the end of the connection")
     server.stop()
-
-
-LATER = [*waits_for("see tests/e2e/test_tls.py", "C08")]
-
-
-@pytest.mark.parametrize("case", parameters(LATER))
-def test_elsewhere(case: Case) -> None:
-    pytest.fail(f"{case.identity} has no test here")

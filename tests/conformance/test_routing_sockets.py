@@ -76,7 +76,6 @@ def as_case(row: Row) -> Case:
             **(KEEP_TRAILING_SLASH if row.keep_trailing_slash else {}),
         },
         difference=row.difference,
-        skip=row.waits_for,
     )
 
 
@@ -96,7 +95,7 @@ def by_default(case: Case) -> Case:
 
 
 CASES = [as_case(row) for row in ROWS]
-CASES += [by_default(as_case(row)) for row in ROWS if row.compatible and not row.waits_for]
+CASES += [by_default(as_case(row)) for row in ROWS if row.compatible]
 
 
 @pytest.mark.parametrize("case", parameters(CASES))

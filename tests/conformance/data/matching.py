@@ -38,18 +38,7 @@ HOST_ROWS = (
     row("H08", TWO_HOSTS, *hosts(ABSENT, "multi3.com")),
     row("H09", "Host:hport:21080", *hosts(ABSENT, "hport:21080", "hport")),
     row("H11", "Host:root", (Sent("http://root/", "other"), taken("/"))),
-    row(
-        "H12",
-        "Host:target.test",
-        *hosts(MATCH, "alias.test"),
-        waits_for="DNS: tests/conformance/test_host_resolver.py",
-    ),
-    row(
-        "H13",
-        "Host:target.test",
-        *hosts(ABSENT, "unrelated.test"),
-        waits_for="DNS: tests/conformance/test_host_resolver.py",
-    ),
+    # H12 and H13 need a DNS server: tests/conformance/test_host_resolver.py.
     row(
         "H14",
         "Host:2001:db8:0:0:0:0:0:1",

@@ -73,8 +73,7 @@ class Row:
     must. ``keep_trailing_slash``: the static option of that name. ``compatible``: the requests have
     encoded separators, dot segments or ``#`` in the path, which are refused with 400 unless
     ``allowUnsafePaths`` is set. ``difference``: where and why the outcome is not that of the
-    reference. ``waits_for``: the feature without which the row cannot be run; its outcome is that
-    of the reference.
+    reference.
     """
 
     identity: str
@@ -84,7 +83,6 @@ class Row:
     keep_trailing_slash: bool = False
     compatible: bool = False
     difference: str = ""
-    waits_for: str = ""
 
 
 @dataclass(frozen=True)
