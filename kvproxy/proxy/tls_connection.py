@@ -345,6 +345,8 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
         assert tls is not None and protocol is not None
         if tls.version() == HALF_CLOSING and protocol.eof_received():
             self._half_closed = True
+            # OpenSSL would read no more of what may still come, and all of it would be kept.
+            self._read = self._discard
         else:
             self.close()
 

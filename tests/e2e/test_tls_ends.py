@@ -230,6 +230,21 @@ def test_a_client_that_is_cut_off_is_given_up(proxy: ProxyProcess, backend: Back
             wait_until(lambda: given_up(backend, b"/held?cut"), "end at the server", 10.0)
 
 
+def test_what_comes_after_a_goodbye_is_not_kept(proxy: ProxyProcess, backend: Backend) -> None:
+    (worker,) = proxy.worker_pids()
+    seen = len(backend.requests_for("/held"))
+    client = HalfClosing(proxy.port, authority().client_context())
+    with client.socket:
+        client.send(build_request("/held?more", host="plain.test"))
+        backend.wait_for("/held", seen + 1, 10.0)
+        client.say_goodbye()
+        before = proxy.resident_kilobytes(worker)
+        client.socket.settimeout(20.0)
+        for _ in range(400):
+            client.socket.sendall(bytes(100_000))
+        assert proxy.resident_kilobytes(worker) - before < 20_000
+
+
 def test_a_client_that_says_nothing_but_goodbye_is_let_go(proxy: ProxyProcess) -> None:
     client = HalfClosing(proxy.port, authority().client_context())
     with client.socket:
