@@ -34,6 +34,8 @@ _IDLE_SECONDS = 0.5
 """How often a quiet watch looks by itself, in case the kernel did not tell."""
 _SETTLE_SECONDS = (0.0003, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """Pauses after a sign of a write: the log is written a moment before the commit can be seen."""
+_FOUND_SECONDS = (0.002, 0.016, 0.1)
+"""Pauses after a commit was found: of another one just behind it, the sign may have come before."""
 _ANNOUNCE_AGAIN_SECONDS = ANNOUNCEMENT_LIFE_SECONDS / 4
 
 _Result = TypeVar("_Result")
@@ -80,6 +82,8 @@ class EmbeddedStore:
                 found = await self._run(self._read_thread, self._reader.changes, position)
                 if found is not None:
                     yield found
+                    observer.ignore()
+                    pauses = iter(_FOUND_SECONDS)
                 pause = next(pauses, _IDLE_SECONDS)
                 if await observer.wait(pause):
                     pauses = iter(_SETTLE_SECONDS)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.02
 """How often to look where there is no inotify."""
 
+_REARM_SECONDS = 0.1
+"""Looking again sooner than this after a sign takes what is watched for granted."""
+
 _DIRECTORY_EVENTS = (
     inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
 )
@@ -53,16 +56,25 @@ class PathObserver:
             await asyncio.sleep(_POLL_SECONDS)
             return False
         events = await self._inotify.wait(seconds)
+        # Without signs for long, the directory itself may be another one.
+        return self._heed(events, rearm=not events and seconds >= _REARM_SECONDS)
+
+    def _heed(self, events: list[inotify.Event], *, rearm: bool) -> bool:
+        """Return whether there is a sign of a write; watch what took the place of the files."""
         seen = False
-        moved = not events
         for event in events:
             if event.watch != self._directory_watch:
                 seen = True
             elif event.name in self._names:
-                seen = moved = True
-        if moved:
+                seen = rearm = True
+        if rearm:
             self._arm()
         return seen
+
+    def ignore(self) -> None:
+        """Let no sign count that has come already, except that another file took the place."""
+        if self._inotify is not None:
+            self._heed(self._inotify.read(), rearm=False)
 
     def wake(self) -> None:
         """End a `wait` now."""
