@@ -22,7 +22,7 @@ def command() -> None:
     flags are those of the TOML file, in any case; booleans and sections need no value.
 
     SIGTERM stops gracefully, SIGUSR2 hands over to a new version of the program, SIGHUP reads the
-    settings again: entry points change without a restart.
+    settings again: entry points change without a restart. SIGUSR1 opens the access log again.
 
     \b
     Examples:
