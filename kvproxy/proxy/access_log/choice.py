@@ -66,13 +66,6 @@ class Fields:
             mode != DROP for mode in self._header_modes.values()
         )
 
-    def header(self, name: bytes, value: bytes) -> bytes | None:
-        """Return what is logged of a header (``name`` in canonical form); None: nothing."""
-        mode = self.mode(name)
-        if mode == KEEP:
-            return value
-        return None if mode == DROP else REDACTED
-
     def mode(self, name: bytes) -> str:
         """Return the mode of a header (``name`` in canonical form)."""
         return self._header_modes.get(name, self._header_default)

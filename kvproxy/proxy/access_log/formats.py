@@ -14,8 +14,8 @@ import msgspec
 from kvproxy.http.answer import reason
 from kvproxy.http.head import fields as fields_of
 from kvproxy.http.scan import FORWARDED
-from kvproxy.model.access_log import DOWNSTREAM, FIELDS, ORIGIN, REQUEST
-from kvproxy.proxy.access_log.choice import HeaderFields
+from kvproxy.model.access_log import DOWNSTREAM, DROP, FIELDS, ORIGIN, REDACT, REQUEST
+from kvproxy.proxy.access_log.choice import REDACTED, HeaderFields
 from kvproxy.rules.matchers import host_name
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kvproxy.proxy.access_log.record import Record
 
 _UNSAFE = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
-_UNSAFE_WORD = re.compile(rb"[^\x21\x23-\x5b\x5d-\x7e]")
+_SAFE = bytes(each for each in range(0x20, 0x7F) if each not in b'"\\')
 
 MISSING = b"-"
 
@@ -74,7 +74,7 @@ class CommonFormat:
 
     def __init__(self, fields: Fields) -> None:
         """``fields``: which are logged."""
-        self._fields = fields
+        self._referer, self._agent = fields.mode(b"Referer"), fields.mode(b"User-Agent")
         self._utc = "StartUTC" in fields.kept
         self._second = -1
         self._time = b""
@@ -89,15 +89,15 @@ class CommonFormat:
         path = _escaped(asked.original_uri)
         values = [
             _client_host(record),
-            _escaped(record.user.encode("utf-8", "surrogateescape"), _UNSAFE_WORD) or MISSING,
+            _word(record.user) if record.user else MISSING,
             self._start(record.began_at),
             asked.method,
             path,
             record.protocol,
             b"%d" % record.status,
             b"%d" % record.origin_size,
-            self._header(head, folded, b"referer", b"Referer"),
-            self._header(head, folded, b"user-agent", b"User-Agent"),
+            _header(head, folded, b"\r\nreferer:", self._referer),
+            _header(head, folded, b"\r\nuser-agent:", self._agent),
             b"%d" % record.number,
             _escaped(record.frontend.encode()) or MISSING,
             path if server is None else server.url.encode(),
@@ -115,15 +115,6 @@ class CommonFormat:
             zone = "+0000" if self._utc else time.strftime("%z", moment)
             self._time = f"{time.strftime('%d/%b/%Y:%H:%M:%S', moment)} {zone}".encode()
         return self._time
-
-    def _header(self, head: bytes, folded: bytes, name: bytes, canonical: bytes) -> bytes:
-        mark = b"\r\n" + name + b":"
-        at = folded.find(mark)
-        if at < 0:
-            return MISSING
-        at += len(mark)
-        logged = self._fields.header(canonical, head[at : head.find(b"\r\n", at)].strip(b" \t"))
-        return _escaped(logged) if logged else MISSING
 
 
 class JsonFormat:
@@ -267,9 +258,26 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def _escaped(value: bytes, unsafe: re.Pattern[bytes] = _UNSAFE) -> bytes:
+def _header(head: bytes, folded: bytes, mark: bytes, mode: str) -> bytes:
+    """Return what the common format says of a header; ``mark``: how its line begins in ``folded``,
+    the head in lower case."""
+    at = folded.find(mark)
+    if at < 0 or mode == DROP:
+        return MISSING
+    if mode == REDACT:
+        return REDACTED
+    start = at + len(mark)
+    return _escaped(head[start : head.find(b"\r\n", start)].strip(b" \t")) or MISSING
+
+
+def _word(text: str) -> bytes:
+    """Return a text that stands in a line without quotes."""
+    return _escaped(text.encode("utf-8", "surrogateescape")).replace(b" ", b"\\x20")
+
+
+def _escaped(value: bytes) -> bytes:
     """Return a value that can stand in a line: quotes, backslashes and what is no visible ASCII are
     written ``\\xHH``, so that nobody can write lines of their own."""
-    if unsafe.search(value) is None:
+    if not value.translate(None, _SAFE):
         return value
-    return unsafe.sub(lambda found: b"\\x%02X" % found[0][0], value)
+    return _UNSAFE.sub(lambda found: b"\\x%02X" % found[0][0], value)
