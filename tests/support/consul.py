@@ -9,7 +9,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from tests.support.certificates import authority
-from tests.support.store_server import StoreServer, find_program, free_ports
+from tests.support.store_server import StoreServer, find_program, free_ports, own_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,11 +57,10 @@ class ConsulServer(StoreServer):
             },
         }
         if tls:
-            bundle = authority().bundle("127.0.0.1", "localhost")
-            configuration |= {"cert_file": str(bundle), "key_file": str(bundle)}
+            self.bundle = authority().bundle("127.0.0.1", "localhost")
+            configuration |= {"cert_file": str(self.bundle), "key_file": str(self.bundle)}
             configuration |= {"ca_file": str(authority().path), "verify_incoming_https": True}
-            self._context = ssl.create_default_context(cafile=str(authority().path))
-            self._context.load_cert_chain(bundle)
+            self._context = own_context(self.bundle)
         if acl:
             configuration["acl"] = {
                 "enabled": True,

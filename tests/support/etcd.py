@@ -10,7 +10,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from tests.support.certificates import authority
-from tests.support.store_server import StoreServer, find_program, free_ports
+from tests.support.store_server import StoreServer, find_program, free_ports, own_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +40,11 @@ class EtcdServer(StoreServer):
         self._security: list[str] = []
         self._context: ssl.SSLContext | None = None
         if tls:
-            bundle = authority().bundle("127.0.0.1", "localhost")
-            self._security = [f"--cert-file={bundle}", f"--key-file={bundle}"]
-            self._context = ssl.create_default_context(cafile=str(authority().path))
+            self.bundle = authority().bundle("127.0.0.1", "localhost")
+            self._security = [f"--cert-file={self.bundle}", f"--key-file={self.bundle}"]
+            self._context = own_context(self.bundle)
             if client_certificates:
                 self._security += [f"--trusted-ca-file={authority().path}", "--client-cert-auth"]
-                self._context.load_cert_chain(bundle)
 
     @property
     def url(self) -> str:

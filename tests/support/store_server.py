@@ -8,17 +8,21 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import pytest
 
+from tests.support.certificates import authority
 from tests.support.deadline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
+
+    from tests.support.certificates import Pair
 
 _UNPACKED = Path(__file__).parents[2] / ".servers"
 """Where scripts/servers puts programs that this release of the system does not have."""
@@ -56,15 +60,32 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+_NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME."""
+
+
+def own_context(bundle: Path) -> ssl.SSLContext:
+    """Return the TLS settings by which a test asks its own server, with ``bundle`` to show.
+
+    They take an expired certificate: whether others take it is what tests are about.
+    """
+    context = ssl.create_default_context(cafile=str(authority().path))
+    context.load_cert_chain(bundle)
+    context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+    return context
+
+
 class StoreServer:
     """A server process that can be killed, frozen, started again, wiped and put back.
 
     A subclass gives `command`, which may name files that it has made in ``directory``, and `ready`.
-    ``data`` is where the server keeps everything that survives a restart.
+    ``data`` is where the server keeps everything that survives a restart; ``bundle``, where it
+    has TLS, holds its key and certificate.
     """
 
     name: ClassVar[str]
     endpoint: str
+    bundle: Path
     start_seconds: ClassVar[float] = 30.0
 
     def __init__(self, directory: Path) -> None:
@@ -184,6 +205,12 @@ class StoreServer:
         self.kill()
         shutil.rmtree(self.data)
         shutil.copytree(self._kept, self.data)
+        self.start()
+
+    def restart_with(self, pair: Pair) -> None:
+        """Kill the process and start it again with another key and certificate."""
+        self.kill()
+        self.bundle.write_text(pair.key + pair.certificate)
         self.start()
 
     def log_tail(self, size: int = 4000) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from tests.support.certificates import authority
-from tests.support.store_server import StoreServer, find_program, free_ports
+from tests.support.store_server import StoreServer, find_program, free_ports, own_context
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -122,12 +122,11 @@ class ZookeeperServer(StoreServer):
         return answer.decode()
 
     def _security(self) -> dict[str, str]:
-        bundle = authority().bundle("127.0.0.1", "localhost")
-        self._context = ssl.create_default_context(cafile=str(authority().path))
-        self._context.load_cert_chain(bundle)
+        self.bundle = authority().bundle("127.0.0.1", "localhost")
+        self._context = own_context(self.bundle)
         return {
             # ZooKeeper takes PEM files where the name ends so: key and certificates in one.
-            "ssl.keyStore.location": str(bundle),
+            "ssl.keyStore.location": str(self.bundle),
             "ssl.trustStore.location": str(authority().path),
             "ssl.clientAuth": "need",
         }
