@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kvproxy.http.frames import PROTOCOL_ERROR
 from tests.conformance.cases import frontend
 from tests.support.backend import Answer, Backend, plain_answer
 from tests.support.certificates import authority
 from tests.support.deadline import wait_until
+from tests.support.http2_client import FrameClient
+from tests.support.http2_frames import Goaway, data
 from tests.support.http_client import build_request
 from tests.support.proxy_process import ProxyProcess
 from tests.support.tls_client import curl, open_connection, tls_options
@@ -122,6 +125,15 @@ def test_a_client_that_goes_on_sending_is_cut_off(proxy: ProxyProcess) -> None:
             return client.send_if_open(bytes(10_000))
 
         wait_until(lambda: not sending(), "end of the connection", 20.0)
+
+
+def test_http_2_says_why_to_a_client_that_goes_on_sending(proxy: ProxyProcess) -> None:
+    context = authority().client_context(protocols=("h2",))
+    with FrameClient(proxy.port, context, "plain.test") as client:
+        # The body of no stream ends the connection (RFC 9113 section 6.1); more follows it at once.
+        client.send(data(b"", stream=0) + bytes(SENT_FIRST_BYTES))
+        client.expect(Goaway((PROTOCOL_ERROR,)))
+        client.wait_for_end()
 
 
 class HalfClosing:
