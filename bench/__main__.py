@@ -26,6 +26,7 @@ ALL = (
     "options",
     "routes",
     "changes",
+    "files",
     "impact",
     "errors",
     "memory",
@@ -155,7 +156,7 @@ def http2_parts(peers: list[Peer], rounds: int, seconds: float) -> list[str]:
 
 
 def changes(quick: bool) -> list[str]:
-    """Measure changes of keys and of a file, and starts."""
+    """Measure changes of keys, and starts."""
     number = 30 if quick else 200
     keys = {}
     say("changed key to served: embedded store")
@@ -165,9 +166,6 @@ def changes(quick: bool) -> list[str]:
         say(f"changed key to served: {kind}")
         counts = [1_000] if quick else [1_000, 10_000]
         keys[kind] = scenarios.change_to_served(partial(ServerOrigin, kind), counts, number)
-    say("changed file to served")
-    counts = [1_000] if quick else [1_000, 10_000, 100_000]
-    file = scenarios.change_to_served(FileOrigin, counts, 10 if quick else 50)
     say("starts")
     rounds = 1 if quick else 9
     etcd = partial(ServerOrigin, "etcd")
@@ -182,9 +180,6 @@ def changes(quick: bool) -> list[str]:
         "From the start of the write of one key to the first new answer of the slowest of two "
         "workers. Servers of the stores, proxy, clients and servers share the cores.\n",
         changes_table("store", keys),
-        "## A changed file, served by every worker\n",
-        "All frontends stand in one file, which is replaced as a whole; one of them has changed.\n",
-        changes_table("origin", {"file": file}),
         "## A start with 1,000 frontends\n",
         "From the start of the program to the first answer of a route, two workers. With the "
         "server killed it is the last known good configuration that is served; otherwise the state "
@@ -200,6 +195,18 @@ def changes(quick: bool) -> list[str]:
                 ["Traefik 1.7", "etcd", "15-17", "44,000"],
             ],
         ),
+    ]
+
+
+def files(quick: bool) -> list[str]:
+    """Measure changes of a file."""
+    say("changed file to served")
+    counts = [1_000] if quick else [1_000, 10_000, 100_000]
+    times = scenarios.change_to_served(FileOrigin, counts, 10 if quick else 50)
+    return [
+        "## A changed file, served by every worker\n",
+        "All frontends stand in one file, which is replaced as a whole; one of them has changed.\n",
+        changes_table("origin", {"file": times}),
     ]
 
 
@@ -228,10 +235,11 @@ def health_checks(quick: bool) -> list[str]:
     ]
 
 
-def impact(quick: bool) -> list[str]:
+def impact(quick: bool, rounds: int | None, seconds: float | None) -> list[str]:
     """Measure everybody's latency during changes."""
     say("latency of everybody else during changes")
-    rounds, seconds = (1, 5) if quick else (5, 10)
+    rounds = rounds or (1 if quick else 5)
+    seconds = seconds or (5 if quick else 10)
     counts = [1_000] if quick else [1_000, 10_000, 100_000]
     rows = []
     for own_backends in (False, True):
@@ -255,7 +263,7 @@ def impact(quick: bool) -> list[str]:
     return [
         "## Everybody else's latency during changes\n",
         "A steady load of 500 requests a second on two workers; ten changes of one entry a "
-        f"second, or none, in turns. Medians of {rounds} round(s) of {seconds} s.\n",
+        f"second, or none, in turns. Medians of {rounds} round(s) of {seconds:g} s.\n",
         table(
             [
                 "frontends",
@@ -356,8 +364,10 @@ def main() -> None:
         ]
     if "changes" in arguments.only:
         parts += changes(quick)
+    if "files" in arguments.only:
+        parts += files(quick)
     if "impact" in arguments.only:
-        parts += impact(quick)
+        parts += impact(quick, arguments.rounds, arguments.seconds)
     if "errors" in arguments.only:
         say("errors over reloads")
         counted = scenarios.reload_errors(*((100, 5) if quick else (1_000, 30)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,14 +44,10 @@ class Peer:
         return Path(program).exists() or shutil.which(program) is not None
 
     def version_text(self) -> str:
-        """Return the first line in which the program tells its version."""
+        """Return the version that the program tells: its first number with two dots."""
         done = subprocess.run(self.version, capture_output=True, text=True, check=False)
-        lines = [
-            line
-            for line in (done.stdout + done.stderr).splitlines()
-            if any(c.isdigit() for c in line)
-        ]
-        return lines[0].strip() if lines else "unknown"
+        found = re.search(r"\d+\.\d+\.\d+[\w.+-]*", done.stdout + done.stderr)
+        return found[0] if found else "unknown"
 
 
 def write(folder: Path, name: str, text: str) -> str:
