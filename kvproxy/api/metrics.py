@@ -86,6 +86,14 @@ class _Traefik(Collector):
             if (each.provider, each.name) in known
         ]
         yield from _requests("traefik_backend", ["backend", "provider"], backends)
+        retries = CounterMetricFamily(
+            "traefik_backend_retries",
+            "Attempts at another server, because one could not be reached",
+            labels=["backend", "provider"],
+        )
+        for names, each in backends:
+            retries.add_metric(names, each.retries)
+        yield retries
         yield self._servers()
 
     def _servers(self) -> Metric:

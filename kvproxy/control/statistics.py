@@ -61,6 +61,7 @@ def _both(one: Counted, other: Counted) -> Counted:
     return replace(
         one,
         connections=one.connections + other.connections,
+        retries=one.retries + other.retries,
         statuses=_sum(one.statuses, other.statuses),
         seconds=one.seconds + other.seconds,
         latencies=_sum(one.latencies, other.latencies),

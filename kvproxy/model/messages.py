@@ -176,13 +176,15 @@ class Counters(Struct, frozen=True, kw_only=True):
     """Answers counted: by the first digit of their status (the last cell holds the rest), the
     seconds that they took in all, and how many took how long (`kvproxy.model.latency`).
 
-    ``connections``: of clients, open now; only known of entry points.
+    ``connections``: of clients, open now; only known of entry points. ``retries``: attempts at
+    another server, because one could not be reached.
     """
 
     statuses: list[int] = field(default_factory=lambda: [0] * 6)
     seconds: float = 0.0
     latencies: list[int] = field(default_factory=lambda: [0] * LATENCY_CELLS)
     connections: int = 0
+    retries: int = 0
 
 
 class EntryPointCounters(Counters, frozen=True, kw_only=True):

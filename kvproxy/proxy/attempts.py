@@ -137,6 +137,7 @@ class Attempts(Link):
         if self.server is not None:
             self._listener.failure(self.server.name, error.status, str(error))
         self._end_attempt(error.status)
+        self._chain.count_retry()
         return self._next_server()
 
     def answer(self, answer: Answer) -> None:

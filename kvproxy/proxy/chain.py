@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, TypeAlias
 
 from kvproxy.model.latency import LATENCY_BOUNDS
-from kvproxy.proxy.counters import HISTOGRAM_CELL, SECONDS_CELL
+from kvproxy.proxy.counters import HISTOGRAM_CELL, RETRIES_CELL, SECONDS_CELL
 from kvproxy.proxy.stages import NO_STAGES
 
 if TYPE_CHECKING:
@@ -116,3 +116,14 @@ class Chain:
     def count_slow(self, seconds: float) -> None:
         """Count an answer that took longer than the first bound of the histogram."""
         self.counters[HISTOGRAM_CELL + bisect_left(LATENCY_BOUNDS, seconds)] += 1
+
+    def another(self, unreachable: Server | None) -> Server | None:
+        """Return the server for one more attempt, None when there is none; and count it."""
+        server = self.balancer.another(unreachable)
+        if server is not None:
+            self.count_retry()
+        return server
+
+    def count_retry(self) -> None:
+        """Count an attempt after the first."""
+        self.counters[RETRIES_CELL] += 1

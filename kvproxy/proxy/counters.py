@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
 SECONDS_CELL = 10
 HISTOGRAM_CELL = 11
-COUNTER_CELLS = HISTOGRAM_CELL + LATENCY_CELLS
+RETRIES_CELL = HISTOGRAM_CELL + LATENCY_CELLS
+COUNTER_CELLS = RETRIES_CELL + 1
 """Cells 1-9: answers by first digit of the status (servers do send 600 and more); 10: summed
-seconds; from 11 on: histogram (first cell left implicit)."""
+seconds; from 11 on: histogram (first cell left implicit); the last one: attempts at another
+server."""
 
 STATUSES = 6
 """How many numbers statuses are told in: the last is of 500 and more."""
@@ -35,10 +37,11 @@ def counted(cells: list[float], own: Iterable[int] = (0,) * STATUSES) -> dict[st
     ``own``: answers by first digit that the proxy made at once, without asking anybody.
     """
     answers = [*cells[: STATUSES - 1], sum(cells[STATUSES - 1 : SECONDS_CELL])]
-    slow = [int(cell) for cell in cells[HISTOGRAM_CELL + 1 :]]
+    slow = [int(cell) for cell in cells[HISTOGRAM_CELL + 1 : RETRIES_CELL]]
     statuses = [int(cell) + more for cell, more in zip(answers, own, strict=True)]
     return {
         "statuses": statuses,
         "seconds": cells[SECONDS_CELL],
         "latencies": [sum(statuses) - sum(slow), *slow],
+        "retries": int(cells[RETRIES_CELL]),
     }

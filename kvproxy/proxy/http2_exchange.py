@@ -291,7 +291,7 @@ class Http2Exchange(ServerStream):
         unreachable = None if upstream is None else upstream.server
         if unreachable is not None:
             self._client.listener.failure(unreachable.name, error.status, str(error))
-        return chain.balancer.another(unreachable)
+        return chain.another(unreachable)
 
     def connected(self, upstream: Upstream) -> None:
         """Take the upstream of the request in progress."""

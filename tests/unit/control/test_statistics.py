@@ -20,6 +20,7 @@ counters = st.fixed_dictionaries(
     {
         "statuses": st.lists(numbers, min_size=6, max_size=6),
         "seconds": numbers.map(float),
+        "retries": numbers,
         "latencies": st.lists(numbers, min_size=5, max_size=5),
     }
 )
@@ -57,6 +58,7 @@ def test_every_count_is_in_the_sum_once(one: Statistics, other: Statistics) -> N
         parts = [e for e in [*one.entry_points, *other.entry_points] if e.name == point.name]
         assert point.connections == sum(each.connections for each in parts)
         assert point.seconds == sum(each.seconds for each in parts)
+        assert point.retries == sum(each.retries for each in parts)
         assert sum(point.latencies) == sum(sum(each.latencies) for each in parts)
         assert point.statuses == [sum(c) for c in zip(*(e.statuses for e in parts), strict=True)]
     assert sum(sum(each.statuses) for each in total.backends) == sum(
