@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -117,27 +116,36 @@ def cpu_of(process: int, ask: Callable[[], tuple[int, int]]) -> tuple[float, int
     return used / max(1, done) * 1e6, done, failed
 
 
-def requests(peers: list[Peer], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Measure CPU microseconds of a request over TLS by case and proxy, medians of rounds."""
+def requests(peers: list[Peer], rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
+    """Measure CPU microseconds of a request over TLS by case and proxy, one number a round.
+
+    All proxies run all the time, and take turns: what else the machine does hits all of them.
+    """
     samples: dict[str, dict[str, list[float]]] = {
         case.name: {peer.name: [] for peer in peers} for case in CASES
     }
     whole = max(1, round(seconds))
-    with tempfile.TemporaryDirectory() as place, backend(Path(place)) as (server,):
-        for number in range(rounds):
-            for peer in peers:
-                make = peer.http2_command
-                with started(peer, server, Path(place), tls=True, make=make) as (port, process):
-                    for case in CASES:
-                        ask = partial(one_case, port, whole, Path(place), case)
-                        one_case(port, 1, Path(place), case)
-                        cpu, _, failed = cpu_of(process, ask)
-                        samples[case.name][peer.name].append(cpu)
-                        say(f"  round {number + 1} {peer.name}: {cpu:.1f} us, {failed} failed")
-    return {
-        name: {peer: statistics.median(values) for peer, values in by_peer.items()}
-        for name, by_peer in samples.items()
-    }
+    with (
+        tempfile.TemporaryDirectory() as place,
+        backend(Path(place)) as (server,),
+        contextlib.ExitStack() as running_peers,
+    ):
+        at = {
+            peer.name: running_peers.enter_context(
+                started(peer, server, Path(place), tls=True, make=peer.http2_command)
+            )
+            for peer in peers
+        }
+        for case in CASES:
+            for port, _ in at.values():
+                one_case(port, 1, Path(place), case)
+            for number in range(rounds):
+                for name, (port, process) in at.items():
+                    ask = partial(one_case, port, whole, Path(place), case)
+                    cpu, _, failed = cpu_of(process, ask)
+                    samples[case.name][name].append(cpu)
+                    say(f"  {case.name}, round {number + 1} {name}: {cpu:.1f} us, {failed} failed")
+    return samples
 
 
 @contextlib.contextmanager
@@ -163,8 +171,9 @@ def grpc_server(folder: Path) -> Iterator[int]:
         yield port
 
 
-def grpc(peers: list[Peer], rounds: int, seconds: float) -> dict[str, float]:
-    """Measure CPU microseconds of a unary call, HTTP/2 in clear on both sides, by proxy."""
+def grpc(peers: list[Peer], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Measure CPU microseconds of a unary call, HTTP/2 in clear on both sides, by proxy and
+    round."""
     samples: dict[str, list[float]] = {peer.name: [] for peer in peers}
     case = Case("unary call", 32, path="/test.Greeter/Hello")
     more = ("-H", "content-type: application/grpc", "-H", "te: trailers")
@@ -183,4 +192,4 @@ def grpc(peers: list[Peer], rounds: int, seconds: float) -> dict[str, float]:
                     cpu, _, failed = cpu_of(process, ask)
                     samples[peer.name].append(cpu)
                     say(f"  {peer.name}: {cpu:.1f} us a call, {failed} failed")
-    return {name: statistics.median(values) for name, values in samples.items()}
+    return samples

@@ -25,7 +25,16 @@ from hpack.table import HeaderTable
 
 from kvproxy.http import _http2, blocks_pure, scan_pure
 from kvproxy.http.flags import CHUNKED, KEEP_ALIVE, UPGRADE
-from kvproxy.http.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, headers, pack_header
+from kvproxy.http.frames import (
+    COMPRESSION_ERROR,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    HEADERS,
+    headers,
+    pack_header,
+)
 from kvproxy.http.hpack import encode_integer
 from tests.fuzz import scan
 
@@ -318,13 +327,17 @@ def check_frame(rng: random.Random, maker: Maker) -> str:
     """Look for a whole request in a frame that may be one, or almost one."""
     block = maker.block("request")
     stream = rng.choice([1, 3, 0x7FFFFFFF])
-    flags = rng.choice([5, 5, 5, 0xD7, 1, 4, 13, 37])
-    number = rng.choice([stream, stream, stream, stream | 1 << 31, stream + 2 & 0xFFFFFFFF])
-    data = pack_header(len(block) << 8 | rng.choice([1, 1, 1, 0]), flags, number) + block
-    if rng.random() < 0.3:
-        data = maker.mutated(data)
+    kind, flags, number, position = HEADERS, END_STREAM | END_HEADERS, stream, 0
+    odd = rng.random() < 0.5
+    if odd:
+        kind = rng.choice([HEADERS, HEADERS, DATA])
+        flags = rng.choice([flags, 0xD7, 1, 4, 13, 37])
+        number = rng.choice([stream, stream | 1 << 31, stream + 2])
+    data = pack_header(len(block) << 8 | kind, flags, number) + block
+    if odd:
+        data = maker.mutated(data) if rng.random() < 0.3 else data
+        position = rng.choice([0, 0, rng.randrange(len(data) + 1)])
     data += rng.choice([b"", b"", data])
-    position = rng.choice([0, 0, 0, rng.randrange(len(data) + 1)])
     native = _http2.request_block(data, position, stream)
     if native != blocks_pure.request_block(data, position, stream):
         raise scan.DifferenceError(f"request_block({data!r}, {position}, {stream}): {native!r}")
