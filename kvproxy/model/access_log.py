@@ -19,5 +19,6 @@ FIELDS = (
     *("OriginDuration", "OriginContentSize", "OriginStatus", "OriginStatusLine"),
     *("DownstreamStatus", "DownstreamStatusLine", "DownstreamContentSize"),
     *("GzipRatio", "Overhead", "RetryAttempts"),
+    "Generation",
 )
-"""Fields that can be dropped (specification section 8.3)."""
+"""Fields that can be dropped (specification section 8.3); ``Generation`` is ours."""

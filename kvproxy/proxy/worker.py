@@ -300,6 +300,8 @@ class Worker:
             )
             return
         seconds = perf_counter() - began
+        if self._access_log is not None:
+            self._access_log.generation = self._plan.generation
         self._channel.send(Applied(part.generation, self._plan.digest, seconds, problems))
         if not self._ready:
             self._ready = True

@@ -277,6 +277,7 @@ def test_json(backend: Backend, tmp_path: Path) -> None:
         target = "/json?a=b"
         proxy.fetch(target, host="web.test:81", method="POST", body=b"12345", headers=headers)
         (line,) = objects(path, target)
+        generation = proxy.generation()
         gzip = (("Accept-Encoding", "gzip"),)
         proxy.fetch("/big", host="web.test", entry_point="compressing", headers=gzip)
         (compressed,) = objects(path, "/big")
@@ -304,6 +305,7 @@ def test_json(backend: Backend, tmp_path: Path) -> None:
         "DownstreamStatus": 200,
         "DownstreamStatusLine": "200 OK",
         "RetryAttempts": 0,
+        "Generation": generation,
         "request_Authorization": "REDACTED",
         "request_X-One": "1",
         "origin_X-Server": "echo",

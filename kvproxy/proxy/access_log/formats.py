@@ -185,6 +185,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "DownstreamContentSize": record.size,
         "Overhead": duration,
         "RetryAttempts": record.retries,
+        "Generation": record.generation,
     }
     length = _request_size(record)
     if length is not None:

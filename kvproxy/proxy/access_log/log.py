@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class AccessLog:
     """Gives records their numbers, and makes lines of those that the settings want.
 
-    ``wants_heads``: whether the heads of answers are needed.
+    ``wants_heads``: whether the heads of answers are needed. ``generation``: the number of the one
+    that new requests are served by.
     """
 
     def __init__(self, options: Options, slot: int, slots: int) -> None:
@@ -30,6 +31,7 @@ class AccessLog:
         self._writer = LineWriter(options.file_path, options.buffering_size)
         self._next = slot + 1
         self._step = slots
+        self.generation = 0
         self.wants_heads = self._format.wants_heads
 
     def number(self) -> int:

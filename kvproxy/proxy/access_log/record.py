@@ -29,8 +29,9 @@ OWN_BACKEND = "Traefik"
 class Record:
     """One request. `end` is called once, whatever ended it.
 
-    ``protocol``: as a client says it. ``began_at``: time of day, seconds. ``head``: of the answer,
-    where headers are logged. ``size``: of the answer's body as the client got it, without framing.
+    ``generation``: the number of the one that it is served by. ``protocol``: as a client says it.
+    ``began_at``: time of day, seconds. ``head``: of the answer, where headers are logged. ``size``:
+    of the answer's body as the client got it, without framing.
     ``own``: the proxy made the answer itself. ``retries``: servers that were asked after the first.
     ``origin_seconds``: since a server was asked, -1 when none was. ``server``: whose answer it is,
     or that could not be asked, None where there is none. ``title``: of the middleware that
@@ -45,6 +46,7 @@ class Record:
         "asked",
         "began_at",
         "chain",
+        "generation",
         "head",
         "number",
         "origin_seconds",
@@ -68,6 +70,7 @@ class Record:
         self.asked = asked
         self.protocol = protocol
         self.number = number
+        self.generation = log.generation
         self.began_at = time()
         self._started = monotonic()
         self._asked_at = 0.0
