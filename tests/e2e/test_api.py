@@ -298,6 +298,26 @@ def test_many_reloads_while_it_is_asked(
     proxy.apply(routes(backend.url), 20)
 
 
+def test_thousands_of_frontends(api: ApiClient, proxy: ProxyProcess, backend: Backend) -> None:
+    """Such documents are written beside the event loop; parts of them are found as well."""
+    document = routes(backend.url)
+    document["frontends"] |= single_backend(
+        backend.url, {f"many-{number}": f"Host:many-{number}" for number in range(1500)}
+    )["frontends"]
+    proxy.apply(document, 30)
+    everything = api.json("/api")["file"]
+    assert len(everything["frontends"]) == len(document["frontends"]) + 1
+    one = api.json("/api/providers/file/frontends/many-1499")
+    assert one == everything["frontends"]["many-1499"]
+    assert one["routes"] == {"rule": {"rule": "Host:many-1499"}}
+    assert api.get("/api/providers/file/frontends/many-1500").status == 404
+    # The mass-deletion guard takes two reads to believe that all of these are gone.
+    proxy.apply(routes(backend.url), 30)
+    wait_until(
+        lambda: "many-1" not in api.json("/api/providers/file/frontends"), "the few again", 30
+    )
+
+
 def test_a_new_supervisor_answers(backend: Backend) -> None:
     with ProxyProcess(routes(backend.url), entry_points=ENTRY_POINTS, static=STATIC) as own:
         api = ApiClient(own)
