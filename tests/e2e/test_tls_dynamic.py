@@ -4,7 +4,6 @@ out."""
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import ssl
@@ -173,13 +172,8 @@ def test_sessions_outlive_a_new_version_of_the_program(backend: Backend) -> None
         proxy.signal(signal.SIGUSR2)
         assert proxy.wait_for_exit() == 0
         wait_until(lambda: proxy.ask("status")["state"] == "running", "the successor")
-        after = proxy.ask("status")["pid"]
-        assert after != before
-        try:
-            assert all(resumes(proxy.port, context, session))
-        finally:
-            os.kill(after, signal.SIGTERM)
-            wait_until(lambda: not Path(f"/proc/{after}").exists(), "the successor's end", 15)
+        assert proxy.ask("status")["pid"] != before
+        assert all(resumes(proxy.port, context, session))
 
 
 def test_s_client_resumes(proxy: ProxyProcess, tmp_path: Path) -> None:
