@@ -45,6 +45,7 @@ async def answering(store: Store) -> None:
     await within(retried(store.probe), DEADLINE)
 
 
+@pytest.mark.serial
 async def test_a_killed_server_is_an_error_and_its_return_loses_nothing(
     server: ZookeeperServer,
 ) -> None:
@@ -75,6 +76,7 @@ async def test_a_killed_server_is_an_error_and_its_return_loses_nothing(
     await other.close()
 
 
+@pytest.mark.serial
 async def test_a_frozen_server_is_noticed_and_its_thaw_loses_nothing(
     server: ZookeeperServer,
 ) -> None:
@@ -99,6 +101,7 @@ async def test_a_frozen_server_is_noticed_and_its_thaw_loses_nothing(
     await store.close()
 
 
+@pytest.mark.serial
 async def test_closing_does_not_wait_for_a_frozen_server(server: ZookeeperServer) -> None:
     store = ZookeeperStore(server.endpoint)
     await store.announce("t/node", b"1")
