@@ -30,20 +30,20 @@ def command() -> None:
       kvproxy run --file --file.directory=routes --entryPoints='Name:http Address::8080'
       kvproxy run --embedded --embedded.path=store.db --entryPoints='Name:http Address::8080'
     """
-    # A tenth of a start would go into collections, which find nothing while modules are imported.
-    gc.disable()
     # Imported when used: it costs more than all of help.
+    from kvproxy.control.collection import without_collection  # noqa: PLC0415
     from kvproxy.control.fork_server import ForkServer  # noqa: PLC0415
 
     # Begins beside all that follows here, which takes as long as its own imports.
     with ForkServer() as fork_server:
-        from kvproxy.api.service import ApiService  # noqa: PLC0415
-        from kvproxy.control import handover, supervisor  # noqa: PLC0415
+        # A tenth of a start would go into collections: modules that are imported are no garbage.
+        with without_collection():
+            from kvproxy.api.service import ApiService  # noqa: PLC0415
+            from kvproxy.control import handover, supervisor  # noqa: PLC0415
 
-        patience = SUCCESSOR_SECONDS if handover.is_successor() else None
-        with errors_end_the_command():
-            start = read_start(patience=patience)
+            patience = SUCCESSOR_SECONDS if handover.is_successor() else None
+            with errors_end_the_command():
+                start = read_start(patience=patience)
         gc.freeze()
-        gc.enable()
         show_problems(start.settings.problems)
         raise SystemExit(supervisor.run(start, reader(), fork_server, ApiService))

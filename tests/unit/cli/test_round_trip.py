@@ -45,6 +45,10 @@ def special() -> dict[str, Any]:
         "rootCAs": [str(authority().path)],
         "defaultEntryPoints": ["http", "traefik"],
         "web.address": ":9",
+        "accessLog.format": "json",
+        "accessLog.filters.statusCodes": ["404", "500-503"],
+        "accessLog.fields.defaultMode": "drop",
+        "accessLog.fields.headers.defaultMode": "redact",
         "entryPoints": {
             "http": {"address": ":1", "compress": True},
             "https": {
