@@ -33,6 +33,8 @@ ALL = (
     "memory",
     "health",
 )
+QUICK = ("requests", "routes", "changes", "errors")
+"""What a quick run measures when nothing is named: one proxy after the other, under two minutes."""
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -293,7 +295,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds and sizes: under two minutes"
     )
-    parser.add_argument("--only", nargs="+", choices=ALL, default=list(ALL))
+    parser.add_argument("--only", nargs="+", choices=ALL)
     parser.add_argument(
         "--peers", nargs="+", help="only these proxies (kvproxy is always measured)"
     )
@@ -304,6 +306,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     quick = arguments.quick
+    chosen = arguments.only or (QUICK if quick else ALL)
     rounds = arguments.rounds or (1 if quick else 5)
     seconds = arguments.seconds or (2 if quick else 6)
     names = ["kvproxy", *arguments.peers] if arguments.peers else None
@@ -321,7 +324,7 @@ def main() -> None:
         "absolutes.\n",
         table(["proxy", "version"], [[name, text] for name, text in versions.items()]),
     ]
-    if "requests" in arguments.only:
+    if "requests" in chosen:
         say("plain requests")
         parts += [
             "## Plain requests\n",
@@ -330,7 +333,7 @@ def main() -> None:
         say("requests with browser-like headers")
         measured = scenarios.requests(peers, rounds, seconds, BROWSER_HEADERS)
         parts += ["## Requests with ten browser-like headers\n", requests_table(measured)]
-    if "tls" in arguments.only:
+    if "tls" in chosen:
         with_tls = [peer for peer in peers if peer.tls_command is not None]
         say("requests over TLS 1.3")
         measured = scenarios.requests(with_tls, rounds, seconds, (), tls=True)
@@ -342,10 +345,10 @@ def main() -> None:
             "resumed with a ticket.\n",
             handshakes_table(scenarios.handshakes(with_tls, rounds, seconds)),
         ]
-    if "http2" in arguments.only:
+    if "http2" in chosen:
         say("HTTP/2")
         parts += http2_parts(peers, rounds, seconds)
-    if "options" in arguments.only:
+    if "options" in chosen:
         say("options")
         parts += [
             "## Options\n",
@@ -354,7 +357,7 @@ def main() -> None:
             "pages are not reached, passwords are right, the client of a redirect is not meant.\n",
             options_table(options.prices(rounds, seconds)),
         ]
-    if "certificates" in arguments.only:
+    if "certificates" in chosen:
         say("many certificates")
         times = certificates.measure(1_000 if quick else 10_000, 20 if quick else 200)
         parts += [
@@ -363,7 +366,7 @@ def main() -> None:
             "last name; a replacement with the new certificate on every worker.\n",
             certificates_table(1_000 if quick else 10_000, times),
         ]
-    if "routes" in arguments.only:
+    if "routes" in chosen:
         say("many host routes")
         counts = [1, 10_000] if quick else [1, 100, 10_000, 100_000]
         parts += [
@@ -371,13 +374,13 @@ def main() -> None:
             "Requests go to all hosts in a random order; one worker, the supervisor not counted.\n",
             routes_table(scenarios.many_routes(counts, seconds)),
         ]
-    if "changes" in arguments.only:
+    if "changes" in chosen:
         parts += changes(quick)
-    if "files" in arguments.only:
+    if "files" in chosen:
         parts += files(quick)
-    if "impact" in arguments.only:
+    if "impact" in chosen:
         parts += impact(quick, arguments.rounds, arguments.seconds)
-    if "errors" in arguments.only:
+    if "errors" in chosen:
         say("errors over reloads")
         counted = scenarios.reload_errors(*((100, 5) if quick else (1_000, 30)))
         parts += [
@@ -407,7 +410,7 @@ def main() -> None:
                 ],
             ),
         ]
-    if "memory" in arguments.only:
+    if "memory" in chosen:
         say("memory of an idle connection")
         count = 500 if quick else 2_000
         rows = [
@@ -421,9 +424,9 @@ def main() -> None:
             "one request with the headers of a browser.\n",
             table(["clients", "proxy", "KB"], rows),
         ]
-    if "health" in arguments.only:
+    if "health" in chosen:
         parts += health_checks(quick)
-    whole = not quick and arguments.only == list(ALL) and names is None
+    whole = chosen == ALL and names is None and not quick
     report = arguments.report or (REPORT if whole else None)
     if report is None:
         say("\n".join(parts))
