@@ -141,10 +141,10 @@ class Request:
         return found[0] if found else b""
 
     def set(self, name: bytes, *values: bytes) -> None:
-        """Make ``values`` the only ones of a header (name in lower case, with hyphens).
+        """Make ``values`` the only ones of a header (name in lower case).
 
-        What the client sent under the same name with underscores goes too: many servers take the
-        two for one.
+        What the client sent under the same name with hyphens or underscores goes too: many servers
+        take the two for one.
         """
         self.remove(name)
         if not values:
@@ -158,8 +158,9 @@ class Request:
         self.head = with_lines(self.head, lines)
 
     def remove(self, name: bytes) -> None:
-        """Remove a header (name in lower case, with hyphens) in all its spellings."""
-        for alias in [each for each in self.headers if each.replace(b"_", b"-") == name]:
+        """Remove a header (name in lower case) in all its spellings."""
+        folded = name.replace(b"_", b"-")
+        for alias in [each for each in self.headers if each.replace(b"_", b"-") == folded]:
             del self.headers[alias]
             self.head = without(self.head, alias)
 

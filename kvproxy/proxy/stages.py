@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 class Stages:
     """``steps``: on the way in, each with what is called when a request it let pass has ended;
-    ``changes``: on the way out, the innermost first; ``names``: of the headers that they set.
-    ``checks``: what the steps ask, where that is all there is to do, else None. False when there is
-    nothing to do."""
+    ``changes``: on the way out, the innermost first; ``names``: of the headers that they set, in
+    lower case, with hyphens for underscores. ``checks``: what the steps ask, where that is all
+    there is to do, else None. False when there is nothing to do."""
 
     __slots__ = ("changes", "checks", "names", "steps")
 
@@ -40,7 +40,9 @@ class Stages:
         asks = [ask for ask, finish in self.steps if finish is None and ask is not None]
         alone = len(asks) == len(self.steps) and not self.changes
         self.checks: tuple[Ask, ...] | None = tuple(asks) if alone else None
-        self.names = frozenset(name for each in middlewares for name in each.sets())
+        self.names = frozenset(
+            name.replace(b"_", b"-") for each in middlewares for name in each.sets()
+        )
 
     def __bool__(self) -> bool:
         """Say whether there is anything to do."""

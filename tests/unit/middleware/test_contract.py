@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kvproxy.middleware.contract import Middleware, Request
 from tests.unit.middleware.requests import a_request
 
@@ -11,18 +13,20 @@ def the_request() -> Request:
     return a_request(headers=sent)
 
 
-def test_setting_a_header_replaces_its_spelling_with_underscores_too() -> None:
+@pytest.mark.parametrize(("name", "written"), [(b"x-user", b"X-User"), (b"x_user", b"X_user")])
+def test_setting_a_header_replaces_it_in_every_spelling(name: bytes, written: bytes) -> None:
     request = the_request()
-    request.set(b"x-user", b"alice")
-    assert request.head == b"GET / HTTP/1.1\r\nAccept: */*\r\nX-User: alice\r\n"
-    assert request.headers == {b"accept": [b"*/*"], b"x-user": [b"alice"]}
+    request.set(name, b"alice")
+    assert request.head == b"GET / HTTP/1.1\r\nAccept: */*\r\n%b: alice\r\n" % written
+    assert request.headers == {b"accept": [b"*/*"], name: [b"alice"]}
 
 
 def test_removing_a_header() -> None:
     request = the_request()
     request.remove(b"accept")
+    request.remove(b"x_user")
     request.remove(b"not-there")
-    assert b"Accept" not in request.head
+    assert request.head == b"GET / HTTP/1.1\r\n"
     assert request.first(b"accept") == b""
 
 
