@@ -4,6 +4,7 @@ to the pool."""
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, cast
 
 from kvproxy.http.chunked import ChunkedError, ChunkedReader
@@ -30,6 +31,9 @@ MAXIMUM_INFORMATIONAL = 32
 INFORMATIONAL_UNIT = 1 << 20
 """The 1xx answers of a request are counted in the flags of its exchange, above those of the head
 scan: flags begin anew with each request, whatever way its final answer takes."""
+
+READ_BYTES = 65_536
+"""How much is read at once of what a broken connection still holds."""
 
 UNREAD_SECONDS = 60.0
 """How long a closed connection may wait for a server that does not take its last bytes."""
@@ -342,6 +346,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the exchange in progress, or leave the pool."""
+        if error is not None and self.exchange is not None:
+            self._receive_last()
         # The number of the descriptor may soon be that of another connection.
         self.descriptor = self._plain_descriptor = -1
         exchange = self.exchange
@@ -366,6 +372,23 @@ class UpstreamConnection(asyncio.Protocol):
                 else "closed without an answer"
             )
             exchange.response_failed(502, f"{self.server.name}: {what}")
+
+    def _receive_last(self) -> None:
+        """Take what the server said before the connection broke.
+
+        The loop gives a connection up when it cannot send, and reads no more: an early refusal of
+        a large body may still be unread then. The descriptor is open until `connection_lost` is
+        over.
+        """
+        self._write_paused = True
+        try:
+            while self.exchange is not None and self._plain_descriptor >= 0:
+                data = os.read(self._plain_descriptor, READ_BYTES)
+                if not data:
+                    return
+                self.data_received(data)
+        except OSError:
+            return
 
     def _unheard(self, exchange: Exchange) -> bool:
         """Whether a connection from the pool ended without a word on the request."""
