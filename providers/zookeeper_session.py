@@ -45,7 +45,7 @@ REQUEST_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
 """How long closing waits for the server to end the session."""
 _REFUSALS = 2
-"""After so many refusals by each server the client is replaced."""
+"""After so many refusals by each server the client is replaced, unless they choose a leader."""
 _EVENTS_PER_TURN = 1000
 """So many answers and events are handled before the event loop gets its next turn."""
 _READ_BYTES = 64 * 1024
@@ -233,12 +233,17 @@ class Session:
 
         A server that was wiped or restored hangs up on a client that has seen newer transactions,
         for ever; one that was away for longer than a session lasts has nothing of it worth keeping.
+        Servers that have lost their leader hang up too, until they have chosen another one: then
+        the session goes on.
         """
         if client.client_state in (KeeperState.AUTH_FAILED, KeeperState.CLOSED):
             return True
+        if self.is_connected:
+            return False
+        down = time.monotonic() - self._down_since
         if client.refusals >= _REFUSALS * len(client.hosts):
-            return True
-        return not self.is_connected and time.monotonic() - self._down_since > SESSION_SECONDS
+            return len(client.hosts) == 1 or down > SESSION_SECONDS / 2
+        return down > SESSION_SECONDS
 
     def _retire(self) -> None:
         if self._client is not None:

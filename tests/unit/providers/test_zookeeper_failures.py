@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
@@ -134,6 +135,35 @@ async def test_one_of_three_servers_may_die(
         assert store._session.number == session
         await store.close()
         await other.close()
+
+
+async def test_servers_without_a_leader_keep_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server hangs up on everybody until there is a leader; that ends no session."""
+    monkeypatch.setattr(zookeeper_session, "SESSION_SECONDS", 40.0)
+    with ZookeeperEnsemble(tmp_path, 3) as ensemble:
+        store = ZookeeperStore(ensemble.endpoint)
+        await answering(store)
+        await store.announce("t/node", b"1")
+        session = store._session.number
+        lost = [each for each in ensemble.servers if each is not ensemble.of_session(session)]
+        for server in lost:
+            server.kill()
+        client = store._session._client
+        assert client is not None
+        async with asyncio.timeout(DEADLINE):
+            # More often than a server that was wiped is allowed to.
+            while client.refusals <= 6:
+                with contextlib.suppress(StoreError):
+                    await store.probe()
+                await asyncio.sleep(0.05)
+        for server in lost:
+            server.begin()
+        await answering(store)
+        assert store._session.number == session
+        assert (await store.read("t")).values == {"t/node": b"1"}
+        await store.close()
 
 
 async def test_a_dead_server_in_the_list_is_passed_over(server: ZookeeperServer) -> None:
