@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from kvproxy.config.plugins import PluginError, load_plugin
+from kvproxy.config.refusal import is_refused
 from kvproxy.model.keytree import nest
 from kvproxy.model.kinds import describe, fields_of
 from kvproxy.model.packed import NotTextError, readable
@@ -183,10 +184,14 @@ async def ask(place: StorePlace, seconds: float, *, persist: bool = True) -> Sto
 
     With ``persist`` the store is asked again until the time is over, and a question that is still
     open then has `SLOWNESS` times as long: a large tree takes its time. Otherwise the first error
-    is the answer. An embedded store that does not exist yet is empty.
+    is the answer, and where nobody listens the store's plugin is not even loaded. An embedded store
+    that does not exist yet is empty.
     """
     if place.missing_file is not None:
         return StoreAnswer(StaticKeys(place, 0, {}), empty=True)
+    at_once = not persist and isinstance(place.section, KeyValueProvider)
+    if at_once and await is_refused(place.address):
+        return _no_answer(place, "cannot connect: Connection refused")
     # Importing a client library may take longer than the store is waited for.
     with suppress(PluginError):
         load_plugin(place.store)
@@ -208,9 +213,12 @@ async def ask(place: StorePlace, seconds: float, *, persist: bool = True) -> Sto
         if not persist or time.monotonic() + _PAUSE_SECONDS >= ends:
             break
         await asyncio.sleep(_PAUSE_SECONDS)
-    return StoreAnswer(
-        None, Problem(message=message, where=place.store, path=place.address, fatal=False)
-    )
+    return _no_answer(place, message)
+
+
+def _no_answer(place: StorePlace, reason: str) -> StoreAnswer:
+    problem = Problem(message=reason, where=place.store, path=place.address, fatal=False)
+    return StoreAnswer(None, problem)
 
 
 async def _read(place: StorePlace) -> StoreAnswer:

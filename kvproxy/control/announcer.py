@@ -101,6 +101,9 @@ class Announcer:
             await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
 
     async def _run(self) -> None:
+        # A store that does not answer need not be opened, its plugin may not even be loaded.
+        while self._served() is None:
+            await self._changed()
         try:
             store = self._open_store()
         except StoreError as error:

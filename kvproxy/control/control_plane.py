@@ -72,6 +72,7 @@ class ControlPlane:
         self._pipeline: Pipeline | None = None
         self._decided = False
         self._restored = False
+        self._mute = ""
         self._silent = set(self._runners)
         self._spoke = asyncio.Event()
         self._notices: dict[tuple[str, str], Notice] = {}
@@ -118,16 +119,17 @@ class ControlPlane:
         """Ask the providers; serve what they say, or the last known good, after `SILENCE_SECONDS`.
 
         ``serving``: what workers serve already; it is not replaced by nothing. ``mute``: a provider
-        that was asked in vain just now; it is not waited for.
+        that was asked in vain just now; it is not waited for, and not asked before `start_mute`.
         """
         self._journal = Journal(self._directory)
         self._pipeline = pipeline = Pipeline(self._settings, self._journal, time)
         outcome = pipeline.restore(list(self._runners))
         self._restored = outcome.generation is not None
         self._take(outcome)
-        for name, runner in self._runners.items():
-            _logger.info("starting provider %s", pairs(provider=name))
-            runner.start()
+        self._mute = mute
+        for name in self._runners:
+            if name != mute:
+                self._start_provider(name)
         awaited = self._silent - {mute}
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
@@ -154,6 +156,12 @@ class ControlPlane:
         nothing_known = not self._restored and len(self._silent) == len(self._runners)
         if serving is None or not nothing_known:
             self._serve_now(pipeline.generation)
+
+    def start_mute(self) -> None:
+        """Start the provider that `start` left out, if there is one."""
+        if self._mute in self._runners:
+            self._start_provider(self._mute)
+        self._mute = ""
 
     def freeze(self) -> None:
         """Apply nothing more until `thaw`; the newest word of each provider is kept."""
@@ -204,6 +212,10 @@ class ControlPlane:
         outcome = self._pipeline.confirm(provider)
         self._take(outcome)
         return outcome.generation is not None
+
+    def _start_provider(self, name: str) -> None:
+        _logger.info("starting provider %s", pairs(provider=name))
+        self._runners[name].start()
 
     def _offer(self, event: Snapshot | Unchanged | Failure) -> None:
         if self._frozen is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from kvproxy.config.plugins import load_plugin, plugin_names
+from kvproxy.config.plugins import PluginError, load_plugin, plugin_names
 from kvproxy.control.store_source import StoreSource
 from kvproxy.log import pairs
 from kvproxy.model.problem import Problem
@@ -42,17 +42,32 @@ class Opener(Struct, frozen=True):
     prefix: str = ""
 
 
-def configured(settings: StaticConfiguration) -> list[Opener]:
+def configured(settings: StaticConfiguration, later: str = "") -> list[Opener]:
     """Return the providers whose section is set, each with its plugin loaded.
 
-    Raises `PluginError` when a plugin cannot be loaded.
+    ``later``: a store whose plugin is loaded when it is opened. Raises `PluginError` when a plugin
+    cannot be loaded.
     """
     openers = []
     for name in plugin_names():
         section = getattr(settings, name, None)
-        if section is not None:
+        if section is not None and name == later:
+            openers.append(_later_opener(name, section, settings))
+        elif section is not None:
             openers.append(_opener(load_plugin(name), section, settings))
     return openers
+
+
+def _later_opener(name: str, section: Any, settings: StaticConfiguration) -> Opener:
+    """Return the opener of a store whose plugin has not been loaded."""
+
+    def open_store() -> Store:
+        opened = _opener(load_plugin(name), section, settings).open_store
+        if opened is None:
+            raise PluginError(f"provider `{name}` is no key-value store")
+        return opened()
+
+    return _store_opener(name, open_store, section)
 
 
 def _opener(plugin: Plugin, section: Any, settings: StaticConfiguration) -> Opener:
@@ -60,12 +75,14 @@ def _opener(plugin: Plugin, section: Any, settings: StaticConfiguration) -> Open
     if open_source is not None:
         return Opener(plugin.name, lambda: open_source(section, settings))
     assert open_store is not None
+    return _store_opener(plugin.name, lambda: open_store(section, settings), section)
+
+
+def _store_opener(name: str, open_store: Callable[[], Store], section: Any) -> Opener:
     return Opener(
-        plugin.name,
-        lambda: StoreSource(
-            open_store(section, settings), plugin.name, section.prefix, watch=section.watch
-        ),
-        lambda: open_store(section, settings),
+        name,
+        lambda: StoreSource(open_store(), name, section.prefix, watch=section.watch),
+        open_store,
         section.prefix,
     )
 

@@ -69,8 +69,8 @@ if TYPE_CHECKING:
 ORPHAN_MARGIN_SECONDS = 5.0
 PREDECESSOR_CHECK_SECONDS = 0.2
 
-SERVICE_SECONDS = 10.0
-"""How long the API waits for the workers at start."""
+REST_SECONDS = 10.0
+"""How long everything else waits for the workers at start."""
 
 _logger = logging.getLogger("kvproxy.control")
 
@@ -187,7 +187,7 @@ class Supervisor:
         """Open what can fail; returns the workers that a killed supervisor left behind."""
         settings = self._settings
         path = self._directory_path
-        openers = configured(settings)
+        openers = configured(settings, later=self._mute)
         self._directory = StateDirectory(
             path, None if inheritance is None else inheritance.lock_of(path)
         )
@@ -284,18 +284,14 @@ class Supervisor:
     ) -> None:
         self._directory.sign()
         self._write_pid_file()
-        place = self._start.place if self._start.unanswered else None
-        await self._plane.start(
-            None if inheritance is None else inheritance.generation,
-            "" if place is None else place.store,
-        )
+        await self._plane.start(None if inheritance is None else inheritance.generation, self._mute)
         for each in self._announcers:
             each.start()
         self._state = "running"
         self._keep_keys()
         if self._hand_over_wanted:
             self._on_hand_over()
-        self._in_background(self._start_service())
+        self._in_background(self._start_the_rest())
         self._in_background(self._keep_manager_informed())
         self._in_background(self._reload.watch_files())
         if inheritance is not None:
@@ -303,14 +299,21 @@ class Supervisor:
         elif orphans:
             self._in_background(self._replace_orphans(orphans))
 
-    async def _start_service(self) -> None:
-        """Start the API when it takes nothing from the start of the workers any more.
+    @property
+    def _mute(self) -> str:
+        """The store that was asked in vain just now, for its static keys."""
+        place = self._start.place
+        return place.store if place is not None and self._start.unanswered else ""
 
-        Requests are served without it, too.
+    async def _start_the_rest(self) -> None:
+        """Start what takes nothing from the start of the workers any more.
+
+        This is the API, without which requests are served, too, and a store that was asked in vain.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SERVICE_SECONDS):
+            async with asyncio.timeout(REST_SECONDS):
                 await self._fleet.wait_live()
+        self._plane.start_mute()
         try:
             await self._service.start()
         except OSError as error:

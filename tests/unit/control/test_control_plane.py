@@ -184,6 +184,18 @@ async def test_who_was_asked_in_vain_is_not_waited_for(
     await rig.plane.close()
 
 
+async def test_who_was_asked_in_vain_is_asked_again_when_it_is_time(tmp_path: Path) -> None:
+    async with running(tmp_path, Controlled("one", snapshot("7", "a"))):
+        pass
+    rig = Rig(tmp_path, Controlled("one", snapshot("8", "b")), Controlled("two"))
+    await rig.plane.start(mute="one")
+    assert rig.hosts() == {"a"}
+    rig.plane.start_mute()
+    rig.plane.start_mute()
+    await rig.until(lambda: rig.hosts() == {"b"})
+    await rig.plane.close()
+
+
 async def test_what_a_predecessor_served_is_not_replaced_by_nothing(tmp_path: Path) -> None:
     async with running(tmp_path / "old", Controlled("one", snapshot("1", "a"))) as old:
         handed_over = old.served[-1]

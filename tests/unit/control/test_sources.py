@@ -209,6 +209,26 @@ def open_scripted(section: Any, settings: Any) -> Scripted:
 SOURCE_PLUGIN = Plugin(name="embedded", open_source=open_scripted)
 
 
+def test_a_store_for_later_is_loaded_when_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = EmbeddedProvider(path=str(tmp_path / "store.db"), prefix="there")
+    settings = msgspec.structs.replace(SETTINGS, embedded=embedded)
+    entry_point(monkeypatch, "embedded", "no.such.module:plugin")
+    (opener,) = configured(settings, later="embedded")
+    assert (opener.name, opener.prefix) == ("embedded", "there")
+    assert opener.open_store is not None
+    for open_it in (opener.open, opener.open_store):
+        with pytest.raises(PluginError, match="No module named"):
+            open_it()
+    entry_point(monkeypatch, "embedded", f"{__name__}:SOURCE_PLUGIN")
+    with pytest.raises(PluginError, match="is no key-value store"):
+        opener.open()
+    entry_point(monkeypatch, "embedded", "providers.embedded:plugin")
+    assert isinstance(opener.open(), StoreSource)
+    assert isinstance(opener.open_store(), EmbeddedStore)
+
+
 def test_a_source_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     entry_point(monkeypatch, "embedded", f"{__name__}:SOURCE_PLUGIN")
     (opener,) = configured(SETTINGS)
