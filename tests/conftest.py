@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,3 +46,19 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         for proxy in proxy_process.running:
             report.sections.append((f"log of {proxy.directory}", proxy.log_tail()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write the names of what failed into the file that ``KVPROXY_FAILED_TESTS`` names, a line
+    each: `scripts/test` runs them once more, alone."""
+    names = os.environ.get("KVPROXY_FAILED_TESTS")
+    if not names:
+        return
+    reports = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+    failed = dict.fromkeys(_without_group(report.nodeid) for report in reports)
+    Path(names).write_text("".join(f"{name}\n" for name in failed))
+
+
+def _without_group(name: str) -> str:
+    """Return the name of a test without the group that pytest-xdist has added to it."""
+    return name.rpartition(f"@{name.partition('::')[0]}")[0] or name
