@@ -10,6 +10,7 @@ from kvproxy.balance.expression import ExpressionError
 from kvproxy.balance.retry_expression import parse_retry
 from kvproxy.balance.shared_levels import MAXIMUM_RATES
 from kvproxy.balance.source import EXPECTED, SourceError, parse_source
+from kvproxy.control.health_request import LEAST_INTERVAL_SECONDS
 from kvproxy.model.problem import Problem, nearest_name
 
 if TYPE_CHECKING:
@@ -128,6 +129,9 @@ def _health_check_problems(check: HealthCheck, path: str) -> Iterable[Problem]:
     for option, seconds in (("interval", check.interval), ("timeout", check.timeout)):
         if seconds is not None and seconds <= 0:
             yield _warning("is not positive: the default is used", f"{path}.{option}")
+    if check.interval is not None and 0 < check.interval < LEAST_INTERVAL_SECONDS:
+        message = f"is too short: {LEAST_INTERVAL_SECONDS * 1000:g} ms is used"
+        yield _warning(message, f"{path}.interval")
     for name, value in {"hostname": check.hostname, **check.headers}.items():
         if any(ord(sign) < 32 or ord(sign) == 127 for sign in name + value):
             yield Problem(

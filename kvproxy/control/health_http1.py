@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
+MAXIMUM_INFORMATIONAL = 32
+"""How many 1xx answers a server may send before its final one, as in workers."""
+
 _TARGET = re.compile(r"/[!-~]*")
 _LINE = re.compile(r"[!-9;-~]+: [ -~\x80-\xff]*\r\n")
 
@@ -64,6 +67,7 @@ class _Conversation(asyncio.Protocol):
         self._head = head
         self._status = status
         self._received = b""
+        self._informational = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
@@ -86,6 +90,10 @@ class _Conversation(asyncio.Protocol):
                 self._status.set_result(status)
                 return
             self._received = self._received[end:]
+            self._informational += 1
+            if self._informational > MAXIMUM_INFORMATIONAL:
+                self._fail("too many 1xx answers")
+                return
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note that no answer will come."""

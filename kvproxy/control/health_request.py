@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 
+LEAST_INTERVAL_SECONDS = 0.01
+"""A shorter interval would keep supervisor and server busy with nothing else."""
+
 
 class HealthRequest(Struct, frozen=True, kw_only=True):
     """One kind of check of one server. ``server`` is its URL without user name, for messages."""
@@ -31,8 +34,8 @@ def health_request(server_url: str, check: HealthCheck, default_interval: float)
     """Return how a server is checked.
 
     The path is resolved against the server's URL, so a leading ``/`` replaces the path there. An
-    interval that is not given, or not positive, is the default; so is a time-out. Raises ValueError
-    when there is no URL to ask.
+    interval that is not given, or not positive, is the default; so is a time-out. A shorter
+    interval than the least is the least. Raises ValueError when there is no URL to ask.
     """
     parts = urlsplit(server_url)
     authority = parts.netloc.rpartition("@")[2]
@@ -51,7 +54,7 @@ def health_request(server_url: str, check: HealthCheck, default_interval: float)
         server=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
         url=scheme + joined.removeprefix("http"),
         headers=headers,
-        interval=_positive(check.interval, default_interval),
+        interval=max(_positive(check.interval, default_interval), LEAST_INTERVAL_SECONDS),
         timeout=_positive(check.timeout, DEFAULT_TIMEOUT_SECONDS),
     )
 

@@ -80,6 +80,10 @@ WARNED: dict[str, tuple[dict[str, Any], str]] = {
         "maxConn.amount",
     ),
     "interval": ({"health_check": HealthCheck(path="/", interval=-1.0)}, "healthCheck.interval"),
+    "short interval": (
+        {"health_check": HealthCheck(path="/", interval=1e-9)},
+        "healthCheck.interval",
+    ),
     "timeout": ({"health_check": HealthCheck(path="/", timeout=0.0)}, "healthCheck.timeout"),
 }
 
