@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 CLIENT_LEFT = 499
 """What middlewares are told of a request whose client left before its answer began."""
 
+MAXIMUM_REFUSALS = 16
+"""How often in a row a limit is asked for one request: nothing waits between two times, and other
+requests wait for all of them."""
+
 
 class Attempts(Link):
     """One request towards the servers of a chain. `start` is called once."""
@@ -84,6 +88,7 @@ class Attempts(Link):
         """Begin an attempt; None when it has ended in an answer of the proxy's own."""
         chain = self._chain
         unreachable, self._server = self._server, None
+        refusals = 0
         while True:
             self._tries += 1
             self._request.answered_by = None
@@ -91,7 +96,8 @@ class Attempts(Link):
             if refusal is None:
                 break
             # A refusal by a limit is an attempt that failed (specification section 5.2).
-            if self._tries >= chain.attempts:
+            refusals += 1
+            if self._tries >= chain.attempts or refusals == MAXIMUM_REFUSALS:
                 self._answer(refusal)
                 return None
         server = chain.single

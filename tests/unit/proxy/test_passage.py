@@ -12,6 +12,7 @@ from kvproxy.http.answer import Answer, text_answer
 from kvproxy.middleware.contract import AnswerFilter, Middleware, Request
 from kvproxy.model.static import Retry
 from kvproxy.proxy import client, plan, upstream
+from kvproxy.proxy.attempts import MAXIMUM_REFUSALS
 from kvproxy.proxy.chain import Chain
 from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.passage import Passage
@@ -350,12 +351,16 @@ async def test_limits_are_met_again_in_each_attempt(story: Story) -> None:
     ]
 
 
-async def test_a_refusal_by_a_limit_uses_up_an_attempt(story: Story) -> None:
+@pytest.mark.parametrize(("attempts", "asked"), [(3, 3), (1 << 40, MAXIMUM_REFUSALS)])
+async def test_a_refusal_by_a_limit_uses_up_an_attempt(
+    story: Story, attempts: int, asked: int
+) -> None:
+    """However many there are: a worker must not ask for ever."""
     limit = Recorder("limit", story.log, text_answer(429))
-    await story.start([], [limit], retry=Retry(attempts=3))
+    await story.start([], [limit], retry=Retry(attempts=attempts))
     await story.ask()
     assert story.client.read(ALL).startswith(b"HTTP/1.1 429 ")
-    assert story.log == [("limit", "request")] * 3
+    assert story.log == [("limit", "request")] * asked
 
 
 async def test_the_last_failure_is_the_answer(story: Story) -> None:
