@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.support.backend import Answer, Backend, echoed, plain_answer
 from tests.support.certificates import Authority, Pair, authority
@@ -26,7 +27,8 @@ from tests.support.tls_client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.support.backend import LoopThread
 
@@ -300,6 +302,46 @@ def test_a_client_certificate_is_asked_for(
             answered(port, authority().client_context(other))
 
 
+SORTS: dict[str, Callable[[], Pair]] = {
+    "not valid yet": lambda: authority().issue("client", early=True),
+    "for servers only": lambda: authority().issue(
+        "client", purpose=ExtendedKeyUsageOID.SERVER_AUTH
+    ),
+    "signed by a namesake of the authority": lambda: Authority("kvproxy test authority").issue(
+        "client"
+    ),
+    "signed by a client": lambda: authority().issue("other", signer=authority().issue("client")),
+}
+
+
+@pytest.mark.parametrize("entry_point", ["mutual", "optional"])
+@pytest.mark.parametrize("sort", SORTS)
+def test_client_certificates_that_prove_nothing(
+    proxy: ProxyProcess, sort: str, entry_point: str
+) -> None:
+    port = proxy.ports[entry_point]
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        answered(port, authority().client_context(SORTS[sort]()))
+    purpose = ExtendedKeyUsageOID.CLIENT_AUTH
+    good = authority().issue("client", purpose=purpose)
+    assert answered(port, authority().client_context(good)) == 200
+
+
+@pytest.mark.parametrize("name", [None, "snitest.com", "SNITEST.com.", "other.test", "127.0.0.1"])
+def test_no_server_name_opens_the_door(proxy: ProxyProcess, name: str | None) -> None:
+    """Who must show a certificate is decided by the entry point alone (CVE-2019-20894,
+    CVE-2022-23632, CVE-2026-48491)."""
+    with (
+        pytest.raises((ssl.SSLError, ConnectionError)),
+        open_connection(proxy.ports["mutual"], name) as client,
+    ):
+        client.request(build_request("/", host="snitest.com"))
+    pair = authority().issue("client")
+    context = authority().client_context(pair)
+    with open_connection(proxy.ports["mutual"], name, context=context) as client:
+        assert client.request(build_request("/", host="snitest.com")).status == 200
+
+
 def test_an_optional_client_certificate(proxy: ProxyProcess, stranger: Authority) -> None:
     port = proxy.ports["optional"]
     assert answered(port, authority().client_context()) == 200
@@ -442,6 +484,26 @@ def test_renegotiation_is_refused(proxy: ProxyProcess) -> None:
     )
     assert "RENEGOTIATING" in text
     assert "no renegotiation" in text
+
+
+def test_data_before_the_handshake_is_done_is_not_taken(
+    proxy: ProxyProcess, tmp_path: Path
+) -> None:
+    """Data of 0-RTT can be replayed by anybody (RFC 8446 section 8; CVE-2024-39321)."""
+    port, session = proxy.ports["new"], tmp_path / "session"
+    request = build_request("/", host="a")
+    early = tmp_path / "early"
+    early.write_bytes(request)
+    name = ("-servername", "snitest.com")
+    s_client(port, *name, "-sess_out", str(session), "-ign_eof", text=closing(request))
+    told = s_client(port, *name, "-sess_in", str(session), "-early_data", str(early))
+    assert "Reused, TLSv1.3" in told
+    assert "Early data was not sent" in told, "the ticket allows it"
+
+
+def closing(request: bytes) -> bytes:
+    """Return a request after whose answer the connection ends."""
+    return request[:-2] + b"Connection: close\r\n\r\n"
 
 
 def test_odd_server_names(proxy: ProxyProcess) -> None:

@@ -77,20 +77,22 @@ class Authority:
         subject: x509.Name,
         key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
         *,
-        ended: bool = False,
+        late: datetime.timedelta = datetime.timedelta(0),
+        signer: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None = None,
     ) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+        name, signing_key = signer or (self._name, self._key)
+        now = datetime.datetime.now(datetime.UTC) + late
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(self._name)
+            .issuer_name(name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - 2 * HOUR)
-            .not_valid_after(now - HOUR if ended else now + 24 * HOUR)
+            .not_valid_after(now + 24 * HOUR)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()),
                 critical=False,
             )
         )
@@ -101,23 +103,37 @@ class Authority:
         common: str | None = None,
         key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
         expired: bool = False,
+        early: bool = False,
         algorithm: hashes.HashAlgorithm | None = None,
+        purpose: x509.ObjectIdentifier | None = None,
+        signer: Pair | None = None,
     ) -> Pair:
         """Return a certificate for ``names`` (DNS names or addresses) with its key.
 
-        ``common``: its common name, the first of the names unless given, none when empty. Servers
-        and clients may use it.
+        ``common``: its common name, the first of the names unless given, none when empty.
+        ``early``: it is not valid yet. Servers and clients may use it unless a ``purpose`` is
+        given. ``signer``: who signs in the place of the authority, with its own certificate behind
+        the new one.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         common = names[0] if common is None else common
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)] if common else [])
-        builder = self._builder(subject, key.public_key(), ended=expired)
+        late = -25 * HOUR if expired else 25 * HOUR if early else 0 * HOUR
+        signs, chain = (self._name, self._key), ""
+        if signer is not None:
+            chain = signer.certificate
+            signing_key = serialization.load_pem_private_key(signer.key.encode(), None)
+            assert isinstance(signing_key, ec.EllipticCurvePrivateKey)
+            signs = x509.load_pem_x509_certificate(chain.encode()).subject, signing_key
+        builder = self._builder(subject, key.public_key(), late=late, signer=signs)
         if names:
             alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
             builder = builder.add_extension(alternatives, critical=False)
-        certificate = builder.sign(self._key, algorithm or hashes.SHA256())
+        if purpose:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        certificate = builder.sign(signs[1], algorithm or hashes.SHA256())
         return Pair(
-            certificate.public_bytes(serialization.Encoding.PEM).decode(),
+            certificate.public_bytes(serialization.Encoding.PEM).decode() + chain,
             key.private_bytes(
                 serialization.Encoding.PEM,
                 serialization.PrivateFormat.PKCS8,
