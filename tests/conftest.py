@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 
+COLLECTED = pytest.StashKey[frozenset[str]]()
+"""The ids of all tests of the files that this run was given, those left out by ``-m`` included."""
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process: they share proxies and servers.
 
     The acceptance suite of the stores shares one server for each kind of store, so its tests are
     kept together by that.
     """
+    config.stash[COLLECTED] = frozenset(item.nodeid for item in items)
     for item in items:
         group = item.nodeid.partition("::")[0]
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
