@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import certificates, health, http2, idle, machine, options, scenarios
+from bench import certificates, health, http2, idle, impact, machine, options, scenarios
 from bench.certificates import CertificateTimes
 from bench.load import BROWSER_HEADERS
 from bench.origins import EmbeddedOrigin, FileOrigin, ServerOrigin
@@ -249,19 +249,16 @@ def health_checks(quick: bool) -> list[str]:
     ]
 
 
-def impact(quick: bool, rounds: int | None, seconds: float | None) -> list[str]:
+def change_impact(quick: bool, pairs: int | None, seconds: float | None) -> list[str]:
     """Measure everybody's latency during changes."""
     say("latency of everybody else during changes")
-    rounds = rounds or (1 if quick else 5)
-    seconds = seconds or (5 if quick else 10)
+    pairs = pairs or (6 if quick else 40)
+    seconds = seconds or 1.0
     counts = [1_000] if quick else [1_000, 10_000, 100_000]
     rows = []
     for own_backends in (False, True):
-        found = scenarios.change_impact(
-            counts if not own_backends else counts[-1:],
-            rounds,
-            seconds,
-            own_backends=own_backends,
+        found = impact.measure(
+            counts if not own_backends else counts[-1:], pairs, seconds, own_backends=own_backends
         )
         rows += [
             [
@@ -269,7 +266,8 @@ def impact(quick: bool, rounds: int | None, seconds: float | None) -> list[str]:
                 "one each" if own_backends else "2",
                 f"{each.quiet * 1e3:.2f}",
                 f"{each.changing * 1e3:.2f}",
-                f"{each.changing / each.quiet:.1f}x",
+                f"{each.ratio:.2f}x",
+                f"{each.ratio_low:.2f}x to {each.ratio_high:.2f}x",
                 str(each.changes),
             ]
             for count, each in found.items()
@@ -277,7 +275,8 @@ def impact(quick: bool, rounds: int | None, seconds: float | None) -> list[str]:
     return [
         "## Everybody else's latency during changes\n",
         "A steady load of 500 requests a second on two workers; ten changes of one entry a "
-        f"second, or none, in turns. Medians of {rounds} round(s) of {seconds:g} s.\n",
+        f"second, or none, in turns: {pairs} pairs of windows of {seconds:g} s. The ratio is the "
+        "middle of the pairs' own; half of the pairs are in the range beside it.\n",
         table(
             [
                 "frontends",
@@ -285,6 +284,7 @@ def impact(quick: bool, rounds: int | None, seconds: float | None) -> list[str]:
                 "p99 ms without changes",
                 "p99 ms with changes",
                 "ratio",
+                "middle half",
                 "changes",
             ],
             rows,
@@ -302,7 +302,7 @@ def main() -> None:
     parser.add_argument(
         "--peers", nargs="+", help="only these proxies (kvproxy is always measured)"
     )
-    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--rounds", type=int, help="of `impact`: pairs of windows")
     parser.add_argument("--seconds", type=float, help="length of one measured round")
     parser.add_argument(
         "--report", type=Path, help="file for the tables (a whole run: docs/benchmarks.md)"
@@ -382,7 +382,7 @@ def main() -> None:
     if "files" in chosen:
         parts += files(quick)
     if "impact" in chosen:
-        parts += impact(quick, arguments.rounds, arguments.seconds)
+        parts += change_impact(quick, arguments.rounds, arguments.seconds)
     if "errors" in chosen:
         say("errors over reloads")
         counted = scenarios.reload_errors(*((100, 5) if quick else (1_000, 30)))

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from bench import load, machine
 from bench.origins import EmbeddedOrigin, ServerOrigin
-from bench.paced import paced
 from bench.peers import HOST, Peer, all_peers, backend_command, pinned
 from bench.tunnels import EchoServer, Tunnel
 from bench.writer import StoreWriter
@@ -421,62 +420,6 @@ def started_in(edge: Edge) -> float:
     began = time.monotonic()
     edge.start()
     return time.monotonic() - began
-
-
-@dataclass
-class ChangeImpact:
-    """The 99th percentile of everybody's latency, seconds, without and with changes; medians."""
-
-    quiet: float
-    changing: float
-    changes: int
-
-
-def change_impact(
-    counts: list[int], rounds: int, seconds: float, *, own_backends: bool = False
-) -> dict[int, ChangeImpact]:
-    """Measure what ten changes a second cost the requests of a steady load of 500 a second.
-
-    Rounds without and with changes take turns: on a shared machine only what is measured close to
-    each other can be compared.
-    """
-    result = {}
-    for count in counts:
-        with (
-            tempfile.TemporaryDirectory() as temporary,
-            backend(Path(temporary), 2) as ports,
-            Edge(
-                Path(temporary),
-                count,
-                ports,
-                2,
-                EmbeddedOrigin(Path(temporary), own_backends=own_backends),
-            ) as edge,
-        ):
-            paced(edge.port, 2)
-            quiet, changing, written = [], [], 0
-            for _ in range(rounds):
-                quiet.append(percentile_99(paced(edge.port, seconds)))
-                # In a process of its own: the load measures time and must not wait for the writer.
-                command = [sys.executable, "-m", "bench.writer", str(edge.database)]
-                command += ["kvproxy/frontends/f0/backend", str(seconds + 3), "0.1", "b0", "b1"]
-                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-                    time.sleep(2)
-                    changing.append(percentile_99(paced(edge.port, seconds)))
-                    written += int(writer.communicate(timeout=30)[0])
-            result[count] = ChangeImpact(
-                statistics.median(quiet), statistics.median(changing), written
-            )
-            say(
-                f"  {count:7} frontends p99 quiet {result[count].quiet * 1e3:6.2f} ms "
-                f"changing {result[count].changing * 1e3:6.2f} ms"
-            )
-    return result
-
-
-def percentile_99(sorted_latencies: list[float]) -> float:
-    """Return the 99th percentile."""
-    return sorted_latencies[int(len(sorted_latencies) * 0.99)]
 
 
 def one_poller_a_worker(edge: Edge) -> list[load.Poller]:

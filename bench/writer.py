@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvproxy.model.static import EmbeddedProvider, StaticConfiguration
 from kvproxy.provider import Store, Transaction
 from providers.embedded import plugin
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class StoreWriter:
@@ -39,23 +41,3 @@ class StoreWriter:
         began = time.monotonic()
         self._loop.run_until_complete(self._store.write(Transaction(put={key: value.encode()})))
         return began
-
-
-def alternate(database: Path, key: str, values: list[str], seconds: float, gap: float) -> int:
-    """Write ``values`` in turn, one each ``gap`` seconds; returns how many were written."""
-    end = time.monotonic() + seconds
-    count = 0
-    with StoreWriter(database) as writer:
-        while time.monotonic() < end:
-            writer.put(key, values[count % len(values)])
-            count += 1
-            time.sleep(gap)
-    return count
-
-
-if __name__ == "__main__":
-    print(
-        alternate(
-            Path(sys.argv[1]), sys.argv[2], sys.argv[5:], float(sys.argv[3]), float(sys.argv[4])
-        )
-    )
