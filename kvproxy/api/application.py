@@ -16,7 +16,7 @@ from kvproxy.api.metrics import CONTENT_TYPE, Metrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kvproxy.control.overview import Overview
+    from kvproxy.control.administration.overview import Overview
 
 CODENAME = "kvproxy"
 
@@ -30,7 +30,7 @@ _ESCAPES = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
 
 
 def application(overview: Overview) -> web.Application:
-    """Return the application; see `kvproxy.proxy.internal` for what gets here."""
+    """Return the application; see `kvproxy.proxy.plan.internal` for what gets here."""
     pages = _Pages(overview)
     made = web.Application(middlewares=[_default_404])
     made.add_routes(

@@ -20,7 +20,7 @@ from kvproxy.model.kinds import HIDDEN, describe, fields_of, hidden
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from kvproxy.control.generation import Generation
+    from kvproxy.control.generations.generation import Generation
 
 ALWAYS: dict[type[Struct], frozenset[str]] = {
     Server: frozenset(("weight",)),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from kvproxy.control.overview import Overview
+    from kvproxy.control.administration.overview import Overview
 
 SECOND = 1.0
 

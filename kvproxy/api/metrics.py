@@ -19,13 +19,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 import kvproxy
-from kvproxy.control.breakers import STATES
+from kvproxy.control.workers.breakers import STATES
 from kvproxy.model.latency import LATENCY_BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kvproxy.control.overview import Overview
+    from kvproxy.control.administration.overview import Overview
     from kvproxy.model.messages import Counters
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

@@ -19,7 +19,7 @@ from kvproxy.unix_socket import SocketFile
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from kvproxy.control.overview import Overview
+    from kvproxy.control.administration.overview import Overview
     from kvproxy.model.static import StaticConfiguration
 
 APPLICATION = "kvproxy.api.application"

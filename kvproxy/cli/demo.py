@@ -18,7 +18,8 @@ import click
 
 from kvproxy.cli.output import fail
 from kvproxy.cli.visitor import Visitor, free_port
-from kvproxy.control import control_socket, state_directory
+from kvproxy.control import state_directory
+from kvproxy.control.administration import control_socket
 from kvproxy.provider import Transaction
 from providers.embedded import EmbeddedStore
 

@@ -6,11 +6,11 @@ import datetime
 import ssl
 from typing import TYPE_CHECKING
 
-from kvproxy.control.certificate_error import CertificateError
-from kvproxy.control.certificates import generate_default, resolve_tls
+from kvproxy.control.validation.certificate_error import CertificateError
+from kvproxy.control.validation.certificates import generate_default, resolve_tls
 from kvproxy.model.schema import Report
-from kvproxy.proxy.listener import PROTOCOLS
-from kvproxy.proxy.tls_context import build_context
+from kvproxy.proxy.downstream.listener import PROTOCOLS
+from kvproxy.proxy.tls.context import build_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

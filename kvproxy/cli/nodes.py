@@ -11,12 +11,12 @@ import msgspec
 from kvproxy.cli.output import age, count, output_option, print_json, show_problems, table
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
-from kvproxy.control.announcement import decode_all, expect, nodes_prefix
+from kvproxy.control.nodes.announcement import decode_all, expect, nodes_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kvproxy.control.announcement import Announcement, Expected
+    from kvproxy.control.nodes.announcement import Announcement, Expected
     from kvproxy.provider import Store
 
 

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from kvproxy.cli.stores import missing_file
 from kvproxy.config.plugins import PluginError
-from kvproxy.control.pipeline import Pipeline
-from kvproxy.control.sources import configured
+from kvproxy.control.pipeline.pipeline import Pipeline
+from kvproxy.control.sources.runner import configured
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.problem import Problem
 from kvproxy.model.static import StaticConfiguration
@@ -29,8 +29,8 @@ from kvproxy.rules.parser import parse_rules
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 
-    from kvproxy.control.generation import Generation
-    from kvproxy.control.sources import Opener
+    from kvproxy.control.generations.generation import Generation
+    from kvproxy.control.sources.runner import Opener
     from kvproxy.model.messages import FrontendEntry
     from kvproxy.routing.linear import RouteKey
 

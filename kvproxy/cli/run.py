@@ -32,7 +32,7 @@ def command() -> None:
     """
     # Imported when used: it costs more than all of help.
     from kvproxy.control.collection import without_collection  # noqa: PLC0415
-    from kvproxy.control.fork_server import ForkServer  # noqa: PLC0415
+    from kvproxy.control.workers.fork_server import ForkServer  # noqa: PLC0415
 
     # Begins beside all that follows here, which takes as long as its own imports.
     with ForkServer() as fork_server:

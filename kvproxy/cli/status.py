@@ -11,7 +11,7 @@ import msgspec
 from kvproxy.cli.output import age, count, output_option, print_json, table
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.supervisor_client import ask
-from kvproxy.control.status import Status
+from kvproxy.control.administration.status import Status
 
 
 @click.command("status", cls=SettingsCommand)

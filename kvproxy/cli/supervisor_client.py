@@ -6,7 +6,7 @@ from typing import Any
 
 from kvproxy.cli.output import fail
 from kvproxy.cli.settings import errors_end_the_command, local_sources, state_directory
-from kvproxy.control import control_socket
+from kvproxy.control.administration import control_socket
 from kvproxy.control.state_directory import CONTROL_SOCKET
 
 

@@ -15,13 +15,13 @@ from kvproxy.cli.output import count, fail
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
 from kvproxy.cli.supervisor_client import ask
-from kvproxy.control.announcement import Announcement, decode_all, expect, nodes_prefix
+from kvproxy.control.nodes.announcement import Announcement, decode_all, expect, nodes_prefix
 from kvproxy.provider import Changes, StoreError, Tree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from kvproxy.control.announcement import Expected
+    from kvproxy.control.nodes.announcement import Expected
     from kvproxy.provider import Store
 
 NOT_IN_TIME = 124

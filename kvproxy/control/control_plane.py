@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvproxy.control.journal import Journal
-from kvproxy.control.pipeline import Pipeline
-from kvproxy.control.sources import SourceRunner
+from kvproxy.control.generations.journal import Journal
+from kvproxy.control.pipeline.pipeline import Pipeline
+from kvproxy.control.sources.runner import SourceRunner
 from kvproxy.log import pairs
 from kvproxy.provider import Failure, Snapshot, Unchanged
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from kvproxy.control.generation import Generation
-    from kvproxy.control.outcome import Notice, Outcome
-    from kvproxy.control.sources import Opener
-    from kvproxy.control.static_watch import StaticWatch
+    from kvproxy.control.generations.generation import Generation
+    from kvproxy.control.pipeline.outcome import Notice, Outcome
+    from kvproxy.control.sources.runner import Opener
+    from kvproxy.control.sources.static_watch import StaticWatch
     from kvproxy.model.problem import Problem
     from kvproxy.model.static import StaticConfiguration
 

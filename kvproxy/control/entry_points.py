@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from kvproxy.control import sockets
-from kvproxy.control.certificate_error import CertificateError
+from kvproxy.control.validation.certificate_error import CertificateError
+from kvproxy.control.workers import sockets
 from kvproxy.model.listening import split_addresses
 from kvproxy.model.problem import Problem
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kvproxy.control.sockets import Place, SlotSockets
+    from kvproxy.control.workers.sockets import Place, SlotSockets
     from kvproxy.model.static import EntryPoint
     from kvproxy.model.tls import ServedCertificate, ServedTLS
 
@@ -114,7 +114,7 @@ class EntryPoints:
 
     def _resolve(self, name: str, entry_point: EntryPoint, problems: list[Problem]) -> ServedTLS:
         # Imported when used: it takes a tenth of a start, and not everybody has TLS.
-        from kvproxy.control.certificates import generate_default, resolve_tls  # noqa: PLC0415
+        from kvproxy.control.validation.certificates import generate_default, resolve_tls  # noqa: PLC0415
 
         assert entry_point.tls is not None
         if self._generated is None:

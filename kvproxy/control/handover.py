@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from kvproxy.channel import Channel, ChannelClosed
-from kvproxy.control.delta import full
-from kvproxy.control.generation import Changes, Generation
-from kvproxy.control.worker_records import ProcessName, WorkerRecords, process_name, send_signal
+from kvproxy.control.generations.delta import full
+from kvproxy.control.generations.generation import Changes, Generation
+from kvproxy.control.workers.records import ProcessName, WorkerRecords, process_name, send_signal
 from kvproxy.model.messages import Apply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from kvproxy.control.sockets import Place, SlotSockets
     from kvproxy.control.state_directory import StateDirectory
+    from kvproxy.control.workers.sockets import Place, SlotSockets
 
 VARIABLE = "KVPROXY_HANDOVER"
 SERVING_SECONDS = 300.0

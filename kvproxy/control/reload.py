@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from kvproxy.config.settings import SettingsError
-from kvproxy.control.static_watch import CHANGEABLE
+from kvproxy.control.sources.static_watch import CHANGEABLE
 from kvproxy.log import pairs
 from kvproxy.model.problem import Problem
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from kvproxy.config.static_keys import StaticKeys
     from kvproxy.control.control_plane import ControlPlane
     from kvproxy.control.entry_points import EntryPoints
-    from kvproxy.control.fleet import Fleet
-    from kvproxy.control.static_watch import StaticWatch
+    from kvproxy.control.sources.static_watch import StaticWatch
+    from kvproxy.control.workers.fleet import Fleet
     from kvproxy.model.static import EntryPoint, StaticConfiguration
 
     ReadAgain = Callable[[StaticKeys | None], Awaitable[Start]]

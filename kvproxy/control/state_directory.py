@@ -1,10 +1,10 @@
 """The directory where a supervisor keeps what must outlive it.
 
 - ``lock``: locked (flock) by the supervisor that uses the directory; holds its process id
-- ``control.sock``: the control socket (`kvproxy.control.status`), mode 0600
+- ``control.sock``: the control socket (`kvproxy.control.administration.status`), mode 0600
 - ``workers/PID``: one record per worker process, so that a later supervisor finds orphans
 - ``node``: a random word that tells this directory's node from others on hosts of the same name
-- ``journal.db``: the journal of generations (`kvproxy.control.journal`)
+- ``journal.db``: the journal of generations (`kvproxy.control.generations.journal`)
 
 The default is ``/var/lib/kvproxy`` for root, else ``$XDG_STATE_HOME/kvproxy``, else
 ``~/.local/state/kvproxy``. When it is missing it is made for its owner alone (0700).

@@ -31,39 +31,35 @@ import kvproxy
 from kvproxy import log, turns
 from kvproxy.config import last_keys
 from kvproxy.config.plugins import PluginError
-from kvproxy.control import (
-    announcer,
-    handover,
-    service_manager,
-    sockets,
-    state_directory,
-)
-from kvproxy.control.certificate_error import CertificateError
-from kvproxy.control.commands import Commands
+from kvproxy.control import handover, service_manager, state_directory
+from kvproxy.control.administration.commands import Commands
+from kvproxy.control.administration.control_socket import ControlServer
+from kvproxy.control.administration.overview import Overview
 from kvproxy.control.control_plane import ControlPlane
-from kvproxy.control.control_socket import ControlServer
 from kvproxy.control.entry_points import EntryPoints
-from kvproxy.control.fleet import Fleet, slot_count
-from kvproxy.control.health import HealthChecks
-from kvproxy.control.health_asker import HealthAsker
-from kvproxy.control.overview import Overview
+from kvproxy.control.health.asker import HealthAsker
+from kvproxy.control.health.checks import HealthChecks
+from kvproxy.control.nodes import announcer
 from kvproxy.control.reload import Reload
-from kvproxy.control.sources import configured
+from kvproxy.control.sources.runner import configured
+from kvproxy.control.sources.static_watch import StaticWatch
 from kvproxy.control.state_directory import StateDirectory, StateDirectoryError
-from kvproxy.control.static_watch import StaticWatch
-from kvproxy.control.worker_records import WorkerRecords, send_signal
+from kvproxy.control.validation.certificate_error import CertificateError
+from kvproxy.control.workers import sockets
+from kvproxy.control.workers.fleet import Fleet, slot_count
+from kvproxy.control.workers.records import WorkerRecords, send_signal
 from kvproxy.log import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from kvproxy.config.startup import Start
-    from kvproxy.control.announcer import Announcer
-    from kvproxy.control.fork_server import ForkServer
-    from kvproxy.control.generation import Generation
+    from kvproxy.control.generations.generation import Generation
     from kvproxy.control.handover import Inheritance
+    from kvproxy.control.nodes.announcer import Announcer
     from kvproxy.control.reload import ReadAgain
-    from kvproxy.control.worker_records import ProcessName, WorkerRecord
+    from kvproxy.control.workers.fork_server import ForkServer
+    from kvproxy.control.workers.records import ProcessName, WorkerRecord
     from kvproxy.model.static import StaticConfiguration
 
 ORPHAN_MARGIN_SECONDS = 5.0

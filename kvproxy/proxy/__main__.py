@@ -1,6 +1,6 @@
 """Start a fork server of workers: ``python -m kvproxy.proxy --control FD``.
 
-The supervisor does this (`kvproxy.control.fork_server`).
+The supervisor does this (`kvproxy.control.workers.fork_server`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cells in which answers are counted (`kvproxy.proxy.chain.Chain`), and what they add up to."""
+"""The cells in which a chain counts its answers (`kvproxy.proxy.request.chain`), and their sums."""
 
 from __future__ import annotations
 

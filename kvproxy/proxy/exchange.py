@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from kvproxy.http.answer import Answer
-    from kvproxy.proxy.chain import Chain
     from kvproxy.proxy.clock import Clock
-    from kvproxy.proxy.server import DialError, Server
+    from kvproxy.proxy.request.chain import Chain
+    from kvproxy.proxy.upstream.server import DialError, Server
 
 
 class Upstream(Protocol):

@@ -47,11 +47,11 @@ from kvproxy.model.messages import (
 )
 from kvproxy.proxy.clock import Clock
 from kvproxy.proxy.counters import STATUSES, add_cells, counted, new_cells
-from kvproxy.proxy.internal import internal_paths, supervisor_server
-from kvproxy.proxy.listener import Listener
-from kvproxy.proxy.plan import Plan, UnknownBaseError
-from kvproxy.proxy.serving import PLAIN
-from kvproxy.proxy.transport import TransportSettings
+from kvproxy.proxy.downstream.listener import Listener
+from kvproxy.proxy.downstream.serving import PLAIN
+from kvproxy.proxy.plan.internal import internal_paths, supervisor_server
+from kvproxy.proxy.plan.plan import Plan, UnknownBaseError
+from kvproxy.proxy.upstream.transport import TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from kvproxy.model.static import EntryPoint, StaticConfiguration
     from kvproxy.model.tls import ServedTLS
     from kvproxy.proxy.access_log.log import AccessLog
-    from kvproxy.proxy.serving import Serving
+    from kvproxy.proxy.downstream.serving import Serving
 
 Item = TypeVar("Item")
 

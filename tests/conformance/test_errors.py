@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvproxy.model.static import EntryPoint, StaticConfiguration
-from kvproxy.proxy.chain import Chain
 from kvproxy.proxy.clock import Clock
-from kvproxy.proxy.listener import Listener
+from kvproxy.proxy.downstream.listener import Listener
+from kvproxy.proxy.request.chain import Chain
 from kvproxy.routing.index import Found, RouteIndex
 from tests.conformance.cases import (
     NOT_FOUND,

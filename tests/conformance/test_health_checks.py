@@ -1,6 +1,6 @@
 """Section 7.7 and rows B13, B14, B20 to B28 of table 10.11: what requests see of health checks.
 
-What is asked and what answers mean: tests/unit/control/test_health.py.
+What is asked and what answers mean: tests/unit/control/health/test_checks.py.
 """
 
 from __future__ import annotations

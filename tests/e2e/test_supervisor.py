@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvproxy.control.control_socket import ControlError, ask
-from kvproxy.control.worker_records import process_name
+from kvproxy.control.administration.control_socket import ControlError, ask
+from kvproxy.control.workers.records import process_name
 from kvproxy.provider import Transaction
 from providers.embedded import EmbeddedStore
 from tests.support.backend import Answer, Backend, Gate, LoopThread, ReservedPort, plain_answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from kvproxy.control.store_source import Pace, StoreSource
+from kvproxy.control.sources.store_source import Pace, StoreSource
 from kvproxy.provider import Changes, Compacted, Failure, Snapshot, StoreError, Tree
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kvproxy.control.store_source import Pace
+from kvproxy.control.sources.store_source import Pace
 from kvproxy.provider import StoreError, Transaction
 from tests.stores.conftest import load
 from tests.stores.following import ProxyView, frontend, retried, within

@@ -130,14 +130,14 @@ def test_file_follows_the_import_rule(path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "module", "expected"),
     [
-        ("import kvproxy.control", "kvproxy.proxy.server", {"kvproxy.control"}),
-        ("from kvproxy import control", "kvproxy.proxy.server", {"kvproxy.control"}),
-        ("from kvproxy.control.x import y", "kvproxy.proxy.server", {"kvproxy.control.x"}),
-        ("from ..control import x", "kvproxy.proxy.server", {"kvproxy.control"}),
-        ("def f():\n    import providers.file", "kvproxy.proxy.server", {"providers.file"}),
+        ("import kvproxy.control", "kvproxy.proxy.worker", {"kvproxy.control"}),
+        ("from kvproxy import control", "kvproxy.proxy.worker", {"kvproxy.control"}),
+        ("from kvproxy.control.x import y", "kvproxy.proxy.worker", {"kvproxy.control.x"}),
+        ("from ..control import x", "kvproxy.proxy.worker", {"kvproxy.control"}),
+        ("def f():\n    import providers.file", "kvproxy.proxy.worker", {"providers.file"}),
         ("if TYPE_CHECKING:\n    import kvproxy.cli", "kvproxy.model.x", {"kvproxy.cli"}),
-        ("from . import x\nimport kvproxy", "kvproxy.proxy.server", set()),
-        ("from kvproxy.model.dynamic import Server", "kvproxy.proxy.server", set()),
+        ("from . import x\nimport kvproxy", "kvproxy.proxy.worker", set()),
+        ("from kvproxy.model.dynamic import Server", "kvproxy.proxy.worker", set()),
     ],
 )
 def test_the_check_sees_every_way_to_import(source: str, module: str, expected: set[str]) -> None:
@@ -173,5 +173,5 @@ def test_a_worker_imports_no_access_log_unless_there_is_one() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
     ).stdout.split()
-    assert "kvproxy.proxy.serving" in loaded
+    assert "kvproxy.proxy.downstream.serving" in loaded
     assert not [name for name in loaded if name.startswith("kvproxy.proxy.access_log")]

@@ -10,7 +10,7 @@ from kvproxy.cli.output import show_problems
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
 from kvproxy.config.store_writer import read
-from kvproxy.control.entry_tree import EntryTree
+from kvproxy.control.sources.entry_tree import EntryTree
 
 
 @click.command("export", cls=SettingsCommand)

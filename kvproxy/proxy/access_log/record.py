@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from kvproxy.http.answer import Answer
     from kvproxy.middleware.contract import AskedServer, Request
     from kvproxy.proxy.access_log.log import AccessLog
-    from kvproxy.proxy.chain import Chain
-    from kvproxy.proxy.decision import Asked
+    from kvproxy.proxy.downstream.peer import Peer
     from kvproxy.proxy.exchange import Upstream
-    from kvproxy.proxy.peer import Peer
+    from kvproxy.proxy.request.chain import Chain
+    from kvproxy.proxy.request.decision import Asked
 
 logger = logging.getLogger("kvproxy.proxy")
 

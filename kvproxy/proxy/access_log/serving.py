@@ -11,24 +11,24 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from kvproxy.http.scan import HEAD, HTTP10
-from kvproxy.proxy import passage
 from kvproxy.proxy.access_log.record import Record
-from kvproxy.proxy.client import ClientConnection
-from kvproxy.proxy.decision import Asked
-from kvproxy.proxy.http2_exchange import Http2Exchange
-from kvproxy.proxy.serving import Serving
+from kvproxy.proxy.downstream.http1 import ClientConnection
+from kvproxy.proxy.downstream.http2_exchange import Http2Exchange
+from kvproxy.proxy.downstream.serving import Serving
+from kvproxy.proxy.request import passage
+from kvproxy.proxy.request.decision import Asked
 
 if TYPE_CHECKING:
     from kvproxy.http.answer import Answer
     from kvproxy.http.http2_server import Request, ServerConnection
     from kvproxy.proxy.access_log.log import AccessLog
-    from kvproxy.proxy.chain import Chain
+    from kvproxy.proxy.downstream.http2 import Http2Client
+    from kvproxy.proxy.downstream.listener import Listener
+    from kvproxy.proxy.downstream.peer import Peer
     from kvproxy.proxy.exchange import Exchange
-    from kvproxy.proxy.http2_client import Http2Client
-    from kvproxy.proxy.internal import Inside
-    from kvproxy.proxy.listener import Listener
-    from kvproxy.proxy.peer import Peer
-    from kvproxy.proxy.server import DialError, Server
+    from kvproxy.proxy.plan.internal import Inside
+    from kvproxy.proxy.request.chain import Chain
+    from kvproxy.proxy.upstream.server import DialError, Server
 
 
 def serving(log: AccessLog) -> Serving:

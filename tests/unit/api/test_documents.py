@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kvproxy.api.documents import document, find
-from kvproxy.control.generation import Changes, Generation
+from kvproxy.control.generations.generation import Changes, Generation
 from kvproxy.model.dynamic import (
     Auth,
     Backend,

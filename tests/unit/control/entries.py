@@ -9,7 +9,7 @@ from kvproxy.model.static import EntryPoint, StaticConfiguration
 from kvproxy.provider import Snapshot
 
 if TYPE_CHECKING:
-    from kvproxy.control.generation import Generation
+    from kvproxy.control.generations.generation import Generation
     from kvproxy.model.problem import Problem
 
 SETTINGS = StaticConfiguration(

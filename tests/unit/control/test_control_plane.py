@@ -11,7 +11,7 @@ import pytest
 
 from kvproxy.control import control_plane
 from kvproxy.control.control_plane import ControlPlane
-from kvproxy.control.sources import Opener
+from kvproxy.control.sources.runner import Opener
 from kvproxy.model.dynamic import Backend, Configuration, Frontend, Route, Server
 from kvproxy.model.problem import Problem
 from kvproxy.model.static import EntryPoint, StaticConfiguration
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from kvproxy.control.generation import Generation
+    from kvproxy.control.generations.generation import Generation
 
 SETTINGS = StaticConfiguration(entry_points={"http": EntryPoint(address=":80")})
 
@@ -251,7 +251,7 @@ async def test_a_mass_deletion_is_read_again_or_confirmed(tmp_path: Path) -> Non
 
 
 async def test_a_second_read_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvproxy.control.guard.CONFIRM_SECONDS", 0.05)
+    monkeypatch.setattr("kvproxy.control.pipeline.guard.CONFIRM_SECONDS", 0.05)
     source = Controlled("one", snapshot("1", *(f"h{number}" for number in range(20))))
     async with running(tmp_path, source) as rig:
         source._first = (snapshot("2", "h0"),)

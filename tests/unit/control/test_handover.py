@@ -11,8 +11,8 @@ import pytest
 
 from kvproxy.channel import Channel
 from kvproxy.control import handover
-from kvproxy.control.delta import full
-from kvproxy.control.generation import Changes, Generation
+from kvproxy.control.generations.delta import full
+from kvproxy.control.generations.generation import Changes, Generation
 from kvproxy.control.handover import (
     Complete,
     HandOverError,
@@ -24,7 +24,7 @@ from kvproxy.control.handover import (
     TakeOver,
 )
 from kvproxy.control.state_directory import StateDirectory
-from kvproxy.control.worker_records import ProcessName, WorkerRecords, process_name
+from kvproxy.control.workers.records import ProcessName, WorkerRecords, process_name
 from kvproxy.model.dynamic import Backend, Frontend
 from kvproxy.model.messages import BackendEntry, FrontendEntry
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvproxy.control.comparison import compare_maps
+from kvproxy.control.generations.comparison import compare_maps
 from kvproxy.model.sharded import ShardedMap
 from kvproxy.model.static import FileProvider, StaticConfiguration
 from kvproxy.provider import Failure, Snapshot, Source

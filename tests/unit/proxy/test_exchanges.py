@@ -24,16 +24,20 @@ from kvproxy.model.dynamic import Backend, Frontend, Route
 from kvproxy.model.dynamic import Server as ConfiguredServer
 from kvproxy.model.messages import Apply, BackendEntry, FrontendEntry
 from kvproxy.model.static import EntryPoint, Retry, StaticConfiguration
-from kvproxy.proxy import client, dial, passage, plan, upstream
-from kvproxy.proxy.chain import SECONDS_CELL, Chain
-from kvproxy.proxy.client import ClientConnection
 from kvproxy.proxy.clock import Clock
-from kvproxy.proxy.listener import Listener
-from kvproxy.proxy.plan import Plan
-from kvproxy.proxy.server import DialError, Server
-from kvproxy.proxy.stages import Stages
-from kvproxy.proxy.transport import TransportSettings
-from kvproxy.proxy.upstream import UpstreamConnection
+from kvproxy.proxy.downstream import http1 as client
+from kvproxy.proxy.downstream.http1 import ClientConnection
+from kvproxy.proxy.downstream.listener import Listener
+from kvproxy.proxy.plan import plan
+from kvproxy.proxy.plan.plan import Plan
+from kvproxy.proxy.request import passage
+from kvproxy.proxy.request.chain import SECONDS_CELL, Chain
+from kvproxy.proxy.request.stages import Stages
+from kvproxy.proxy.upstream import dial
+from kvproxy.proxy.upstream import http1 as upstream
+from kvproxy.proxy.upstream.http1 import UpstreamConnection
+from kvproxy.proxy.upstream.server import DialError, Server
+from kvproxy.proxy.upstream.transport import TransportSettings
 from tests.unit.proxy.wires import FakeTransport, Wires
 
 if TYPE_CHECKING:

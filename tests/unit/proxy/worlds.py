@@ -12,9 +12,9 @@ from kvproxy.model.dynamic import Server as ConfiguredServer
 from kvproxy.model.messages import Apply, BackendEntry, FrontendEntry
 from kvproxy.model.static import EntryPoint, StaticConfiguration
 from kvproxy.proxy.clock import Clock
-from kvproxy.proxy.listener import Listener
-from kvproxy.proxy.plan import Plan
-from kvproxy.proxy.transport import TransportSettings
+from kvproxy.proxy.downstream.listener import Listener
+from kvproxy.proxy.plan.plan import Plan
+from kvproxy.proxy.upstream.transport import TransportSettings
 from kvproxy.routing.request import RequestView
 
 if TYPE_CHECKING:

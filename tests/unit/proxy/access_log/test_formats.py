@@ -21,8 +21,8 @@ from kvproxy.proxy.access_log.choice import Fields
 from kvproxy.proxy.access_log.formats import CommonFormat, JsonFormat
 from kvproxy.proxy.access_log.log import AccessLog
 from kvproxy.proxy.access_log.record import Record
-from kvproxy.proxy.decision import Asked, understand
-from kvproxy.proxy.peer import Peer
+from kvproxy.proxy.downstream.peer import Peer
+from kvproxy.proxy.request.decision import Asked, understand
 from tests.support.access_log import parse_line
 from tests.unit.proxy.worlds import World
 

@@ -1,0 +1,1 @@
+"""For operators and the API: the control socket, its commands, what a supervisor knows."""

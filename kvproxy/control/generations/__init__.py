@@ -1,0 +1,1 @@
+"""Generations: merged from providers, compared with each other, kept in the journal."""

@@ -1,0 +1,1 @@
+"""From the snapshots of providers to the next generation: throttle, guard, quarantine."""

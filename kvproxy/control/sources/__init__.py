@@ -1,0 +1,1 @@
+"""Providers and their stores: opened, read, watched, opened again."""

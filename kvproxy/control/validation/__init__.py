@@ -1,0 +1,1 @@
+"""Judges entries before they are served: rules, options, server URLs, certificates."""

@@ -1,0 +1,1 @@
+"""Worker processes: started, replaced, told; their sockets, and what they count."""

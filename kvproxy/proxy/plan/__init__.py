@@ -1,0 +1,1 @@
+"""What a worker serves: generations compiled into chains, balancers and middlewares."""

@@ -1,0 +1,1 @@
+"""A request between its client and a server: route, chain, middlewares, attempts."""
