@@ -280,23 +280,26 @@ class StoreSource:
             await self._fill(target)
             await self._drop_target()
             self._target = target
-        self._alias_problems = self._describe_target(key, self._target.tree)
+        if not self._target.tree.values:
+            # More likely a slip than the wish to serve nothing; keys that appear there are seen.
+            message = (
+                f"the alias points to `{prefix}`, where there are no keys; what was served before "
+                "goes on being served"
+            )
+            return Problem(message=message, where=key, expected="keys below it, or no alias")
+        self._alias_problems = self._describe_target(self._target.tree)
         return None
 
-    def _describe_target(self, key: str, target: EntryTree) -> tuple[Problem, ...]:
-        problems = []
-        if not target.values:
-            message = f"the alias points to `{target.prefix}`, where there are no keys"
-            problems.append(Problem(message=message, where=key))
+    def _describe_target(self, target: EntryTree) -> tuple[Problem, ...]:
         further = target.alias()
-        if further is not None:
-            onward = further[1].decode("utf-8", "replace").strip().strip("/")
-            cyclic = onward in (self._base.prefix, target.prefix)
-            message = f"a second alias, to `{onward}`, is not followed"
-            if cyclic:
-                message = f"the alias is cyclic: `{target.prefix}` points on to `{onward}`"
-            problems.append(Problem(message=message, where=further[0], fatal=cyclic))
-        return tuple(problems)
+        if further is None:
+            return ()
+        onward = further[1].decode("utf-8", "replace").strip().strip("/")
+        cyclic = onward in (self._base.prefix, target.prefix)
+        message = f"a second alias, to `{onward}`, is not followed"
+        if cyclic:
+            message = f"the alias is cyclic: `{target.prefix}` points on to `{onward}`"
+        return (Problem(message=message, where=further[0], fatal=cyclic),)
 
     async def _drop_target(self) -> None:
         if self._target is not None:
