@@ -46,7 +46,7 @@ class ApiService:
         )
         self._path = Path(settings.state_dir) / API_SOCKET
         self._overview = overview
-        self._file: SocketFile
+        self._file: SocketFile | None = None
         self._runner: web.AppRunner | None = None
 
     async def prepare(self) -> None:
@@ -54,16 +54,21 @@ class ApiService:
         if self._wanted:
             await asyncio.to_thread(import_module, APPLICATION)
 
+    def listen(self) -> None:
+        """Let who asks from now on wait for `start`, in place of another supervisor; raises
+        OSError."""
+        if self._wanted:
+            self._file = SocketFile(self._path, BACKLOG)
+
     async def start(self) -> None:
-        """Answer, in place of another supervisor that does; raises OSError."""
-        if not self._wanted:
+        """Answer. Nothing happens unless `listen` went well."""
+        if self._file is None:
             return
         await self.prepare()
         from aiohttp import web  # noqa: PLC0415
 
         from kvproxy.api.application import application  # noqa: PLC0415
 
-        self._file = SocketFile(self._path, BACKLOG)
         self._runner = web.AppRunner(
             application(self._overview),
             access_log=None,
@@ -80,4 +85,5 @@ class ApiService:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+        if self._file is not None:
             self._file.remove()

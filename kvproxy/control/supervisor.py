@@ -78,8 +78,11 @@ class Service(Protocol):
         """Do what of `start` takes time."""
         ...
 
+    def listen(self) -> None:
+        """Let who asks wait for `start`, in place of a predecessor's; raises OSError."""
+
     async def start(self) -> None:
-        """Begin, in place of the one of a predecessor; raises OSError."""
+        """Begin. Nothing happens unless `listen` went well."""
         ...
 
     async def close(self) -> None:
@@ -280,6 +283,10 @@ class Supervisor:
     ) -> None:
         self._directory.sign()
         self._write_pid_file()
+        try:
+            self._service.listen()
+        except OSError as error:
+            _logger.error("there is no API %s", pairs(reason=error))
         await self._plane.start(None if inheritance is None else inheritance.generation, self._mute)
         for each in self._announcers:
             each.start()
@@ -310,10 +317,7 @@ class Supervisor:
             async with asyncio.timeout(REST_SECONDS):
                 await self._fleet.wait_live()
         self._plane.start_mute()
-        try:
-            await self._service.start()
-        except OSError as error:
-            _logger.error("there is no API %s", pairs(reason=error))
+        await self._service.start()
 
     def _keep_keys(self) -> None:
         """Remember the static keys that a start went well with, for a start without the store."""

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.deadline import wait_until
-
 if TYPE_CHECKING:
     from tests.support.http_client import Response
     from tests.support.proxy_process import ProxyProcess
@@ -24,10 +22,10 @@ class ApiClient:
     """``entry_point``: where the API is, behind `USER`."""
 
     def __init__(self, proxy: ProxyProcess, entry_point: str = "traefik") -> None:
-        """Wait until the API answers: it begins after the routes are served."""
+        """The API answers the first who asks, although it begins after the routes are served."""
         self._proxy = proxy
         self._entry_point = entry_point
-        wait_until(lambda: self.get("/api/version").status == 200, "the API", 20)
+        assert self.get("/api/version").status == 200
 
     def get(self, path: str, method: str = "GET") -> Response:
         """Return the answer to a request on a connection of its own."""
