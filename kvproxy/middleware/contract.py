@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from kvproxy.http.answer import Answer
+    from kvproxy.middleware.response_lines import ResponseLines
 
     Outcome: TypeAlias = Answer | Awaitable[Answer | None] | None
     """None: go on. An answer: the request ends here. An awaitable: one of both, later."""
@@ -225,6 +226,11 @@ class Middleware:
         line.
         """
         return head
+
+    def lines(self, *, secure: bool) -> ResponseLines | None:
+        """Return the lines that `response` sets, where that is all it does to any answer on a
+        connection with TLS (``secure``) or without; None: it must be called."""
+        return None
 
     def finished(self, request: Request, status: int, seconds: float) -> None:
         """Take note that a request which this middleware let pass has ended.

@@ -48,3 +48,7 @@ class CustomResponseHeaders(Middleware):
     def response(self, request: Request, head: bytes, status: int) -> bytes:
         """Set them."""
         return self._lines.apply(head)
+
+    def lines(self, *, secure: bool) -> ResponseLines | None:
+        """Return all of them."""
+        return self._lines

@@ -38,6 +38,11 @@ class _Connection:
             for name, value in headers.ssl_proxy_headers.items()
         )
 
+    @property
+    def believes(self) -> bool:
+        """Whether a request can say that its client speaks TLS."""
+        return bool(self._secure_headers)
+
     def secure(self, request: Request) -> bool:
         """Tell whether the client speaks TLS, to us or to a proxy that says so."""
         return request.client.secure or any(
@@ -129,6 +134,12 @@ class SecurityResponseHeaders(Middleware):
         if secure and self._ssl_host:
             head = self._upgrade_location(head)
         return head
+
+    def lines(self, *, secure: bool) -> ResponseLines | None:
+        """Return the headers, unless something about the request or the answer decides."""
+        if self._policy or self._ssl_host or self._connection.believes:
+            return None
+        return self._secure if secure else self._plain
 
     def _upgrade_location(self, head: bytes) -> bytes:
         location = next(iter(values(head, b"location")), b"")

@@ -12,13 +12,18 @@ in one of two forms. Joined (the default): bytes that are ready to be sent, fram
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from kvproxy.http.answer import Answer
     from kvproxy.proxy.clock import Clock
     from kvproxy.proxy.request.chain import Chain
     from kvproxy.proxy.upstream.server import DialError, Server
+
+
+ADDING: Final = 1 << 17
+"""In the flags of an exchange, above those of the head scan: it adds the lines of its chain to the
+answer, because no middleware stands between it and the server."""
 
 
 class Upstream(Protocol):

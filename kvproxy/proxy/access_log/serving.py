@@ -15,6 +15,7 @@ from kvproxy.proxy.access_log.record import Record
 from kvproxy.proxy.downstream.http1 import ClientConnection
 from kvproxy.proxy.downstream.http2_exchange import Http2Exchange
 from kvproxy.proxy.downstream.serving import Serving
+from kvproxy.proxy.exchange import ADDING
 from kvproxy.proxy.request import passage
 from kvproxy.proxy.request.decision import Asked
 
@@ -88,6 +89,8 @@ class LoggedConnection(ClientConnection):
 
     def response_whole(self, data: bytes) -> None:
         """Log a request that is answered; the next one may begin at once."""
+        if self.flags & ADDING:
+            data = self._with_lines(data)
         record, self.record = self.record, None
         if record is not None:
             record.answer_begins(self._upstream, data, int(data[9:12]), framed=True)
@@ -97,6 +100,8 @@ class LoggedConnection(ClientConnection):
 
     def response_started(self, data: bytes, status: int) -> None:
         """Note the head."""
+        if self.flags & ADDING:
+            data = self._with_lines(data)
         if self.record is not None:
             self.record.answer_begins(self._upstream, data, status, framed=True)
         super().response_started(data, status)
@@ -170,6 +175,8 @@ class LoggedExchange(Http2Exchange):
 
     def response_whole(self, data: bytes) -> None:
         """Log a request that is answered."""
+        if self.flags & ADDING:
+            data = self._with_lines(data)
         if self.record is not None:
             self.record.answer_begins(self._upstream, data, int(data[9:12]), framed=False)
         super().response_whole(data)
@@ -177,6 +184,8 @@ class LoggedExchange(Http2Exchange):
 
     def response_started(self, data: bytes, status: int) -> None:
         """Note the head."""
+        if self.flags & ADDING:
+            data = self._with_lines(data)
         if self.record is not None:
             self.record.answer_begins(self._upstream, data, status, framed=False)
         super().response_started(data, status)

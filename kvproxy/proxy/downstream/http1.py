@@ -33,6 +33,7 @@ from kvproxy.http.scan import (
 )
 from kvproxy.proxy.counters import SECONDS_CELL
 from kvproxy.proxy.downstream.peer import Peer
+from kvproxy.proxy.exchange import ADDING
 from kvproxy.proxy.request.decision import understand
 from kvproxy.proxy.upstream.dial import start_dial
 
@@ -266,6 +267,8 @@ class ClientConnection(asyncio.Protocol):
                     return
                 chain, prefix = decision
             self._chain = chain
+            if chain.lines is not None:
+                self.flags |= ADDING
             server = chain.single or chain.next_server()
             if server is None:
                 self._answer(text_answer(chain.no_server_status))
@@ -480,6 +483,8 @@ class ClientConnection(asyncio.Protocol):
 
     def response_whole(self, data: bytes) -> None:
         """Send a complete answer and take the next request."""
+        if self.flags & ADDING:
+            data = self._with_lines(data)
         self._upstream = None
         if self._descriptor >= 0:
             sent = send(self._descriptor, data)
@@ -500,6 +505,13 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._finish()
 
+    def _with_lines(self, data: bytes) -> bytes:
+        """Return an answer with the lines of its chain."""
+        self.flags &= ~ADDING
+        lines = cast("Chain", self._chain).lines
+        assert lines is not None
+        return lines[self._peer.secure].insert(data)
+
     def response_informational(self, data: bytes, status: int) -> None:
         """Relay a 1xx answer; HTTP/1.0 clients do not know them (RFC 9110 section 15.2)."""
         if status == 100:
@@ -512,6 +524,8 @@ class ClientConnection(asyncio.Protocol):
 
     def response_started(self, data: bytes, status: int) -> None:
         """Send the head of an answer and what came of its body."""
+        if self.flags & ADDING:
+            data = self._with_lines(data)
         self._response_status = status
         self.deadline = self.clock.now + self._listener.write_seconds
         self._cancel_expect()

@@ -32,6 +32,7 @@ from kvproxy.http.scan import (
 )
 from kvproxy.proxy.counters import SECONDS_CELL
 from kvproxy.proxy.downstream.http1 import DIRECT_MASK, EXPECT_SECONDS
+from kvproxy.proxy.exchange import ADDING
 from kvproxy.proxy.request.decision import understand
 from kvproxy.proxy.upstream.dial import start_dial
 
@@ -135,6 +136,8 @@ class Http2Exchange(ServerStream):
                     return
                 chain, prefix = decision
             self._chain = chain
+            if chain.lines is not None:
+                self.flags |= ADDING
             server = chain.single or chain.next_server()
             if server is None:
                 self.answer(text_answer(chain.no_server_status))
@@ -309,6 +312,8 @@ class Http2Exchange(ServerStream):
 
     def response_whole(self, data: bytes) -> None:
         """Send a complete answer."""
+        if self.flags & ADDING:
+            data = self._with_lines(data)
         self._upstream = None
         self._phase = ENDED
         if self._expect_timer is not None:
@@ -323,6 +328,14 @@ class Http2Exchange(ServerStream):
         if seconds > 0.1:
             chain.count_slow(seconds)  # type: ignore[union-attr]
 
+    def _with_lines(self, data: bytes) -> bytes:
+        """Return an answer with the lines of its chain."""
+        self.flags &= ~ADDING
+        chain = self._chain
+        assert chain is not None
+        assert chain.lines is not None
+        return chain.lines[self._client.peer.secure].insert(data)
+
     def response_informational(self, data: bytes, status: int) -> None:
         """Relay a 1xx answer."""
         if status == 100:
@@ -334,6 +347,8 @@ class Http2Exchange(ServerStream):
 
     def response_started(self, data: bytes, status: int) -> None:
         """Send the head of an answer and what came of its body."""
+        if self.flags & ADDING:
+            data = self._with_lines(data)
         self._status = status
         self._phase = ANSWERING
         self._cancel_expect()

@@ -28,7 +28,9 @@ class Chain:
     """The compiled way of a request through one frontend on one entry point.
 
     ``direct``: nothing but forwarding is to be done. ``checks``: what is asked before a request is
-    forwarded, where nothing else is to be done, else None. ``single``:
+    forwarded, where nothing else is to be done, else None; with ``lines`` (where not None) the
+    exchange itself adds them to the answer, the first on a connection without TLS, else the second.
+    ``single``:
     the only server, when there is no choice. ``choose``, where set, chooses the server by the
     request (and by the server that the attempt before did not reach) and returns it with the header
     lines that the answer gets. ``answered``, where set, is told what came of each attempt.
@@ -45,6 +47,7 @@ class Chain:
         "counters",
         "direct",
         "limits",
+        "lines",
         "modifiers",
         "modifies",
         "name",
@@ -91,7 +94,9 @@ class Chain:
         self.buffering = buffering
         self.pages = pages
         more = limits or choose or answered or pages or buffering
-        self.checks = None if more else stages.checks
+        constant = not stages.changes or stages.lines is not None
+        self.checks = stages.asks if constant and not more else None
+        self.lines = None if self.checks is None else stages.lines
         self.direct = not self.modifies and self.checks == ()
         self.pass_host = pass_host
         self.priority = priority

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from kvproxy.middleware.contract import Middleware
+from kvproxy.middleware.response_lines import ResponseLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 class Stages:
     """``steps``: on the way in, each with what is called when a request it let pass has ended;
     ``changes``: on the way out, the innermost first; ``names``: of the headers that they set, in
-    lower case, with hyphens for underscores. ``checks``: what the steps ask, where that is all
-    there is to do, else None. False when there is nothing to do."""
+    lower case, with hyphens for underscores. ``asks``: what the steps ask, where they do nothing
+    else, else None; ``checks``: the same where that is all there is to do. ``lines``: what stands
+    for the changes, on connections without and with TLS, where they are always the same lines, else
+    None. False when there is nothing to do."""
 
-    __slots__ = ("changes", "checks", "names", "steps")
+    __slots__ = ("asks", "changes", "checks", "lines", "names", "steps")
 
     def __init__(self, middlewares: Sequence[Middleware] = ()) -> None:
         """``middlewares``: in the order in which a request meets them."""
@@ -34,12 +37,12 @@ class Stages:
             for each in middlewares
             if _overrides(each, "request") or _overrides(each, "finished")
         )
-        self.changes: tuple[Change, ...] = tuple(
-            each.response for each in reversed(middlewares) if _overrides(each, "response")
-        )
+        changing = [each for each in reversed(middlewares) if _overrides(each, "response")]
+        self.changes: tuple[Change, ...] = tuple(each.response for each in changing)
+        self.lines = _lines_of(changing)
         asks = [ask for ask, finish in self.steps if finish is None and ask is not None]
-        alone = len(asks) == len(self.steps) and not self.changes
-        self.checks: tuple[Ask, ...] | None = tuple(asks) if alone else None
+        self.asks: tuple[Ask, ...] | None = tuple(asks) if len(asks) == len(self.steps) else None
+        self.checks = None if self.changes else self.asks
         self.names = frozenset(
             name.replace(b"_", b"-") for each in middlewares for name in each.sets()
         )
@@ -47,6 +50,19 @@ class Stages:
     def __bool__(self) -> bool:
         """Say whether there is anything to do."""
         return bool(self.steps or self.changes)
+
+
+def _lines_of(changing: Sequence[Middleware]) -> tuple[ResponseLines, ResponseLines] | None:
+    """Return the lines that these middlewares set, the innermost first; None: not only lines."""
+    if not changing:
+        return None
+    plain, secure = (
+        [lines for each in changing if (lines := each.lines(secure=tls)) is not None]
+        for tls in (False, True)
+    )
+    if not len(plain) == len(secure) == len(changing):
+        return None
+    return ResponseLines.joined(plain), ResponseLines.joined(secure)
 
 
 def _overrides(middleware: Middleware, method: str) -> bool:
