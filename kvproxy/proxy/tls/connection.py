@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from kvproxy.proxy.tls.entry_point import EntryPointTLS
 
 RECORD_BYTES = 16_384
-"""The most that one TLS record holds (RFC 8446 section 5.1)."""
+"""The most that one TLS record holds (RFC 8446 section 5.1).
+
+Also how much goes through a `MemoryBIO` at a time: it keeps the memory for the most that it ever
+held for as long as the connection lives.
+"""
 
 HANDSHAKE, OPEN, LINGERING, CLOSING = range(4)
 """Phases of a connection; LINGERING: our goodbye is said, the client may still be sending."""
@@ -94,6 +98,9 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
         protocol = self._protocol
         if protocol is None:
             self._receive_handshake(data)
+            return
+        if len(data) > RECORD_BYTES:
+            self._receive_more(b"", memoryview(data))
             return
         incoming = self._incoming
         incoming.write(data)
@@ -179,13 +186,14 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
         if self._phase != OPEN:
             return
         try:
-            written = self._write_record(data)
-            while written < len(data):
-                written += self._write_record(data[written:])
+            if len(data) <= RECORD_BYTES:
+                self._write_record(data)
+                encrypted = self._outgoing.read()
+            else:
+                encrypted = self._encrypt_much(memoryview(data))
         except ssl.SSLError:
             self.transport.abort()
             return
-        encrypted = self._outgoing.read()
         sent = send(self._descriptor, encrypted) if self._descriptor >= 0 else 0
         if sent is not None:
             self._queue(encrypted, sent)
@@ -248,23 +256,31 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
             self._incoming = ssl.MemoryBIO()
             self._outgoing = ssl.MemoryBIO()
             self._ssl = self._tls.begin(self._incoming, self._outgoing)
-        self._incoming.write(data)
+        rest = memoryview(data)
+        while rest and self._phase == HANDSHAKE:
+            self._incoming.write(rest[:RECORD_BYTES])
+            rest = rest[RECORD_BYTES:]
+            if self._shake_hands(self._ssl):
+                self._open(self._ssl, rest)
+
+    def _shake_hands(self, connection: ssl.SSLObject) -> bool:
+        """Go on with the handshake; tells whether it is complete."""
         try:
-            self._tls.handshake(self._ssl, self._local_address)
+            self._tls.handshake(connection, self._local_address)
         except ssl.SSLWantReadError:
             self._flush()
-            return
+            return False
         except (ssl.SSLError, OSError) as error:
             self._flush()
             self._handshake_failed(error)
-            return
-        if self._ssl.version() != "TLSv1.3":
+            return False
+        if connection.version() != "TLSv1.3":
             # What is left to send in TLS 1.3 is a ticket, which can go with the first answer.
             self._flush()
-        self._open(self._ssl)
+        return True
 
-    def _open(self, connection: ssl.SSLObject) -> None:
-        """Hand over to the protocol of the requests."""
+    def _open(self, connection: ssl.SSLObject, rest: memoryview) -> None:
+        """Hand over to the protocol of the requests, with what has come behind the handshake."""
         self._phase = OPEN
         # What the methods of the same names call, and nothing else: two calls less a request.
         self._read = connection._sslobj.read  # type: ignore[attr-defined]
@@ -274,8 +290,8 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
         protocol = listener.protocol_for(connection.selected_alpn_protocol())
         self._protocol = protocol
         protocol.connection_made(self)
-        if self._incoming.pending:
-            self._receive_more(b"")
+        if self._incoming.pending or rest:
+            self._receive_more(b"", rest)
 
     def _refuse_plain(self) -> None:
         self._listener.handshake_failed("an HTTP request without TLS")
@@ -296,17 +312,34 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
 
     # Reading and writing.
 
-    def _receive_more(self, plain: bytes) -> None:
-        """Pass on everything that has come, in one piece; ``plain`` is the first of it."""
+    def _encrypt_much(self, data: memoryview) -> bytes:
+        """Return what takes more than one record, encrypted."""
+        records = []
+        for start in range(0, len(data), RECORD_BYTES):
+            self._write_record(data[start : start + RECORD_BYTES])
+            records.append(self._outgoing.read())
+        return b"".join(records)
+
+    def _receive_more(self, plain: bytes, rest: memoryview | bytes = b"") -> None:
+        """Pass on everything that has come, in one piece; ``plain`` is the first of it, ``rest`` is
+        yet to be decrypted."""
         self._cut = False
+        incoming = self._incoming
         parts = [plain] if plain else []
         failure: ssl.SSLError | None = None
-        ended = not plain and not self._incoming.pending
-        while self._incoming.pending and not ended:
+        ended = not (plain or rest or incoming.pending)
+        while (rest or incoming.pending) and not ended:
+            if not incoming.pending:
+                incoming.write(rest[:RECORD_BYTES])
+                rest = rest[RECORD_BYTES:]
+            failure = None
             try:
                 plain = self._read(RECORD_BYTES)
+            except ssl.SSLWantReadError as error:
+                failure = _without_traceback(error)
+                continue
             except ssl.SSLError as error:
-                failure = error
+                failure = _without_traceback(error)
                 break
             if plain:
                 parts.append(plain)
@@ -372,3 +405,9 @@ class TLSConnection(asyncio.Protocol, asyncio.Transport):
         with contextlib.suppress(ssl.SSLError):
             cast("ssl.SSLObject", self._ssl).unwrap()
         self._flush()
+
+
+def _without_traceback(error: ssl.SSLError) -> ssl.SSLError:
+    """Return an error that may be kept in a variable: with its traceback it would be a cycle, and
+    everything that the method holds would wait for the garbage collector."""
+    return error.with_traceback(None)
