@@ -211,7 +211,7 @@ class Servers:
 
     def stop(self) -> None:
         """Stop every server."""
-        self._dead.release()
+        self._dead.close()
         for backend in self._by_name.values():
             backend.stop()
 

@@ -286,7 +286,7 @@ def special_servers(servers: Servers, loop_thread: LoopThread) -> Iterator[None]
     servers.addresses["plain-as-tls"] = f"https://127.0.0.1:{greeter.port}"
     yield
     greeter.stop()
-    unanswering.release()
+    unanswering.close()
 
 
 class BrokenIndex(RouteIndex[Chain]):

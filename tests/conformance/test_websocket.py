@@ -95,7 +95,7 @@ class Stage:
         self.tls_server.stop()
         self.manual.stop()
         for port in self.dead:
-            port.release()
+            port.close()
 
 
 @pytest.fixture(scope="module")

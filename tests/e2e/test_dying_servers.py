@@ -211,5 +211,5 @@ def test_nobody_notices_two_of_five(servers: dict[str, MortalServer]) -> None:
                 servers[name].come_back()
         wait_until(lambda: known_down(proxy) == 0, "all to be found up")
         follows_the_weights(load, servers, set(WEIGHTS))
-        load.stop()
+        load.close()
         assert load.failures == {}

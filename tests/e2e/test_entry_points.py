@@ -82,7 +82,7 @@ class World:
     def stop(self) -> None:
         self.proxy.stop()
         for each in self.reserved.values():
-            each.release()
+            each.close()
 
 
 @pytest.fixture(scope="module")
@@ -396,6 +396,6 @@ def test_200_changes_under_load_lose_no_request(world: World) -> None:
     finally:
         for client in clients:
             client.end()
-        more.release()
+        more.close()
     assert [client.failures for client in clients] == [[], []]
     assert all(client.done > 200 for client in clients)

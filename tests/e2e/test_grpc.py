@@ -140,7 +140,7 @@ class Stage:
         for proxy in self._proxies:
             proxy.stop()
         self._server.stop(None).wait(SECONDS)
-        self.dead.release()
+        self.dead.close()
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,7 @@ class Stage:
         self.proxy.stop()
         for server in (self.server, self.http2, self.websocket):
             server.stop()
-        self.dead.release()
+        self.dead.close()
 
     def client(self, way: str = "http", **options: bool) -> LibraryClient:
         return LibraryClient(self.proxy.ports[way], self.tls if way == "https" else None, **options)

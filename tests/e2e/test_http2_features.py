@@ -143,7 +143,7 @@ class Stage:
     def stop(self) -> None:
         self.proxy.stop()
         self.server.stop()
-        self.dead.release()
+        self.dead.close()
 
 
 @pytest.fixture(scope="module")

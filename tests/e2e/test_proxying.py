@@ -65,7 +65,7 @@ class Stage:
     def stop(self) -> None:
         """Stop everything."""
         self.proxy.stop()
-        self.nobody.release()
+        self.nobody.close()
         self.plain.stop()
         self.tls.stop()
         self.manual.stop()

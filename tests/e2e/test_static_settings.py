@@ -82,7 +82,7 @@ def world(backend: Backend) -> Iterator[World]:
         yield made
     finally:
         made.process.stop()
-        made.reserved.release()
+        made.reserved.close()
         print(made.process.log())
 
 
@@ -172,6 +172,6 @@ def test_entry_points_of_the_store_change_while_it_runs(world: World) -> None:
         world.put({"entrypoints/extra/address": f"127.0.0.1:{world.port}"})
         world.served()
     finally:
-        other.release()
+        other.close()
     assert world.status()["pid"] == first
     assert [each for each in world.status()["problems"] if each["provider"] == "settings"] == []

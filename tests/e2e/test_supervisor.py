@@ -205,7 +205,7 @@ def test_connections_that_wait_for_a_dead_worker_are_served_by_the_next(backend:
         wait_until(lambda: waiting_connections(program.port) == 20, "a full queue")
         os.kill(before, signal.SIGKILL)
         load.wait_for_answers(40)
-        load.stop()
+        load.close()
         assert load.failures == {}
     finally:
         program.clean_up()

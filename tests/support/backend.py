@@ -8,15 +8,15 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
+from tests.support.closing import Closing
 from tests.support.deadline import wait_until
 from tests.support.http_client import RawConnection, Response, parse_fields
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine
-    from types import TracebackType
     from typing import Any
 
 MAX_HEAD_BYTES = 1 << 22
@@ -454,7 +454,7 @@ class ManualServer:
         self._listener.close()
 
 
-class ReservedPort:
+class ReservedPort(Closing):
     """A port of 127.0.0.1 that is ours and does not listen: connecting to it is refused.
 
     A process of the same user may listen on it (with SO_REUSEPORT) while we hold it, so no other
@@ -468,25 +468,12 @@ class ReservedPort:
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
 
-    def __enter__(self) -> Self:
-        """Return the reservation itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the port back."""
-        self.release()
-
-    def release(self) -> None:
+    def close(self) -> None:
         """Give the port back."""
         self._socket.close()
 
 
-class UnansweringPort:
+class UnansweringPort(Closing):
     """A port where connecting neither succeeds nor fails: its queue is full."""
 
     def __init__(self) -> None:
@@ -500,8 +487,8 @@ class UnansweringPort:
             filler.connect_ex(("127.0.0.1", self.port))
             self._fillers.append(filler)
 
-    def release(self) -> None:
-        """Close everything."""
+    def close(self) -> None:
+        """Give the port and the fillers back."""
         for filler in self._fillers:
             filler.close()
         self._listener.close()

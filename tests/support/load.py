@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from tests.support.closing import Closing
 from tests.support.deadline import wait_until
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 REQUEST_SECONDS = 20.0
 
 
-class Load:
+class Load(Closing):
     """Clients on one port of this machine, each asking again as soon as it has its answer.
 
     ``keep_alive`` clients use their connection until the proxy announces its end; ``fresh`` ones
@@ -49,20 +47,11 @@ class Load:
         self.wait_for_answers(4 * len(self._clients))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop asking."""
-        self.stop()
-
     def start(self) -> None:
         """Start asking, whether or not somebody answers."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Let every client finish its request and end."""
         self._stopping = True
         self._thread.join(REQUEST_SECONDS + 5)

@@ -285,7 +285,7 @@ class ProxyProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait(5)
         for reservation in self._reservations.values():
-            reservation.release()
+            reservation.close()
         self._last_log = self.log()
         shutil.rmtree(self.directory, ignore_errors=True)
         return code

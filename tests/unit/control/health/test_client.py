@@ -132,12 +132,8 @@ async def test_a_server_that_is_not_there(host: str) -> None:
 async def test_a_server_that_takes_no_connection(
     dial_seconds: float, seconds: float, expected: str
 ) -> None:
-    port = UnansweringPort()
-    try:
+    with UnansweringPort() as silent:
+        url = f"http://127.0.0.1:{silent.port}"
         async with asyncio.timeout(9):
-            reason = await asked(
-                f"http://127.0.0.1:{port.port}", dial_seconds=dial_seconds, seconds=seconds
-            )
-    finally:
-        port.release()
+            reason = await asked(url, dial_seconds=dial_seconds, seconds=seconds)
     assert reason == expected

@@ -99,13 +99,10 @@ async def test_addresses_that_do_not_exist_are_502(url: str) -> None:
 
 
 async def test_no_answer_to_the_first_packet_is_504() -> None:
-    silent = UnansweringPort()
-    try:
+    with UnansweringPort() as silent:
         limits = ForwardingTimeouts(dial_timeout=0.2)
         url = f"http://127.0.0.1:{silent.port}"
         assert await failed(url, forwarding_timeouts=limits) == 504
-    finally:
-        silent.release()
 
 
 class Listening:
