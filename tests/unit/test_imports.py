@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,66 @@ def test_file_follows_the_import_rule(path: Path) -> None:
 )
 def test_the_check_sees_every_way_to_import(source: str, module: str, expected: set[str]) -> None:
     assert violations(source, module) == expected
+
+
+def parts_imported(source: str, package: str) -> set[str]:
+    """The folders of a package, and the modules beside them, that a file of it imports when it is
+    run: what it imports for its annotations is left out."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    names = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    inside = f"{package}."
+    return {name.removeprefix(inside).split(".")[0] for name in names if name.startswith(inside)}
+
+
+def order_of_parts(files: Iterable[tuple[str, str]], package: str) -> list[str]:
+    """Return the parts of a package in an order in which each imports only what precedes it.
+
+    ``files``: part and source of each. CycleError where there is no such order.
+    """
+    imported: dict[str, set[str]] = {}
+    for part, source in files:
+        imported.setdefault(part, set()).update(parts_imported(source, package) - {part})
+    return list(TopologicalSorter(imported).static_order())
+
+
+@pytest.mark.parametrize("package", ["control", "proxy"])
+def test_the_folders_of_a_package_import_each_other_in_one_direction(package: str) -> None:
+    folder = ROOT / "kvproxy" / package
+    files = [
+        (path.relative_to(folder).with_suffix("").parts[0], path.read_text())
+        for path in folder.rglob("*.py")
+    ]
+    folders = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert folders <= set(order_of_parts(files, f"kvproxy.{package}"))
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "from kvproxy.proxy import first",
+        "from kvproxy.proxy.first import x",
+        "from kvproxy.proxy.first.inner import x",
+        "def f():\n    from kvproxy.proxy.first import x",
+    ],
+)
+def test_a_circle_of_folders_is_found(second: str) -> None:
+    files = [("first", "from kvproxy.proxy.second import y"), ("second", second)]
+    with pytest.raises(CycleError):
+        order_of_parts(files, "kvproxy.proxy")
+
+
+def test_an_import_for_annotations_makes_no_circle() -> None:
+    for_annotations = "if TYPE_CHECKING:\n    from kvproxy.proxy.first import x"
+    files = [("first", "from kvproxy.proxy.second import y"), ("second", for_annotations)]
+    assert order_of_parts(files, "kvproxy.proxy") == ["second", "first"]
 
 
 def test_the_root_command_imports_no_other_part() -> None:
