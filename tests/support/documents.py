@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(
     r"(?P<mark><!-- test -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+_MODULE = re.compile(r"`((?:\w+/)*\w+\.(?:py|c))`")
 _LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#]+)(#[^)]*)?\)")
 
 
@@ -56,6 +57,11 @@ def links(path: Path) -> list[str]:
     """Return the targets of the relative links of a file."""
     text = _FENCE.sub("", path.read_text())
     return [match[1] for match in _LINK.finditer(text)]
+
+
+def modules(path: Path) -> list[str]:
+    """Return the source files that the text of a file names, with or without their folders."""
+    return _MODULE.findall(_FENCE.sub("", path.read_text()))
 
 
 def commands(block: Block) -> list[Command]:

@@ -21,7 +21,7 @@ from tests.conftest import COLLECTED
 from tests.support.backend import ReservedPort
 from tests.support.certificates import authority
 from tests.support.deadline import wait_until
-from tests.support.documents import ROOT, blocks, commands, documents, links, matches
+from tests.support.documents import ROOT, blocks, commands, documents, links, matches, modules
 
 if TYPE_CHECKING:
     from tests.support.documents import Block
@@ -169,6 +169,20 @@ LINKS = [(path, link) for path in DOCUMENTS for link in links(path)]
 @pytest.mark.parametrize(("path", "link"), LINKS, ids=[f"{name_of(p)}-{t}" for p, t in LINKS])
 def test_links_lead_somewhere(path: Path, link: str) -> None:
     assert (path.parent / link).exists()
+
+
+SOURCES = [
+    f"/{path.relative_to(ROOT)}"
+    for folder in ("kvproxy", "providers", "tests", "bench")
+    for suffix in ("py", "c")
+    for path in (ROOT / folder).rglob(f"*.{suffix}")
+]
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if modules(path)], ids=name_of)
+def test_every_module_that_is_named_exists(path: Path) -> None:
+    named = modules(path)
+    assert [name for name in named if not any(each.endswith(f"/{name}") for each in SOURCES)] == []
 
 
 TOML = [
