@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from kvproxy.http.answer import Answer
+    from kvproxy.middleware.request_lines import RequestLines
     from kvproxy.middleware.response_lines import ResponseLines
 
     Outcome: TypeAlias = Answer | Awaitable[Answer | None] | None
@@ -151,7 +152,7 @@ class Request:
         if not values:
             return
         self.headers[name] = list(values)
-        if name.startswith(b"x-forwarded-") or name == b"x-real-ip":
+        if is_forwarded(name):
             self.forwarded = (*self.forwarded, name)
             return
         spelled = canonical_name(name)
@@ -164,6 +165,12 @@ class Request:
         for alias in [each for each in self.headers if each.replace(b"_", b"-") == folded]:
             del self.headers[alias]
             self.head = without(self.head, alias)
+
+
+def is_forwarded(name: bytes) -> bool:
+    """Tell whether a header (name in lower case, with hyphens) is one that is written at the end,
+    with those of the proxy itself."""
+    return name.startswith(b"x-forwarded-") or name == b"x-real-ip"
 
 
 class BodyFilter(Protocol):
@@ -227,7 +234,12 @@ class Middleware:
         """
         return head
 
-    def lines(self, *, secure: bool) -> ResponseLines | None:
+    def request_lines(self) -> RequestLines | None:
+        """Return the lines that `request` sets, where that is all it does to any request; None: it
+        must be called."""
+        return None
+
+    def response_lines(self, *, secure: bool) -> ResponseLines | None:
         """Return the lines that `response` sets, where that is all it does to any answer on a
         connection with TLS (``secure``) or without; None: it must be called."""
         return None

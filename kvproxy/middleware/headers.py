@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvproxy.middleware.contract import Middleware
+from kvproxy.middleware.contract import Middleware, is_forwarded
 from kvproxy.middleware.header_values import settable
+from kvproxy.middleware.request_lines import RequestLines
 from kvproxy.middleware.response_lines import ResponseLines
 
 if TYPE_CHECKING:
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 class CustomRequestHeaders(Middleware):
     """Sets headers of requests; an empty value removes one."""
 
-    __slots__ = ("_headers",)
+    __slots__ = ("_headers", "_lines")
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """``headers``: values by name. Raises `HeaderError`."""
-        self._headers = tuple(
-            (name, (value,) if value else ()) for name, value in settable(headers).items()
-        )
+        settings = settable(headers)
+        self._headers = tuple((name, (value,) if value else ()) for name, value in settings.items())
+        late = any(is_forwarded(name.replace(b"_", b"-")) for name in settings)
+        self._lines = None if late else RequestLines(settings)
 
     def sets(self) -> Iterable[bytes]:
         """Return their names."""
@@ -34,6 +36,10 @@ class CustomRequestHeaders(Middleware):
         for name, values in self._headers:
             request.set(name, *values)
         return None
+
+    def request_lines(self) -> RequestLines | None:
+        """Return all of them, unless some are written with those of the proxy itself."""
+        return self._lines
 
 
 class CustomResponseHeaders(Middleware):
@@ -49,6 +55,6 @@ class CustomResponseHeaders(Middleware):
         """Set them."""
         return self._lines.apply(head)
 
-    def lines(self, *, secure: bool) -> ResponseLines | None:
+    def response_lines(self, *, secure: bool) -> ResponseLines | None:
         """Return all of them."""
         return self._lines

@@ -135,7 +135,7 @@ class SecurityResponseHeaders(Middleware):
             head = self._upgrade_location(head)
         return head
 
-    def lines(self, *, secure: bool) -> ResponseLines | None:
+    def response_lines(self, *, secure: bool) -> ResponseLines | None:
         """Return the headers, unless something about the request or the answer decides."""
         if self._policy or self._ssl_host or self._connection.believes:
             return None

@@ -1,5 +1,5 @@
-"""Headers that answers always get: the short way, on which the client's connection adds them, says
-what the way through the middlewares says."""
+"""Headers that requests or answers always get: the short way, on which the client's connection adds
+them, says what the way through the middlewares says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.backend import Answer, Backend, plain_answer
+from tests.support.backend import Answer, Backend, echoed, plain_answer
 from tests.support.certificates import authority
 from tests.support.deadline import wait_until
 from tests.support.http2_client import LibraryClient
@@ -29,6 +29,7 @@ HEADERS = {
     "frameDeny": True,
     "contentTypeNosniff": True,
     "stsSeconds": 42,
+    "customRequestHeaders": {"X-Role": "guest", "X_Tenant": "blue", "X-Secret": ""},
 }
 ANSWERS: dict[str, Behaviour] = {
     "whole": Answer((plain_answer(b"ok"),)),
@@ -65,11 +66,16 @@ def backend(loop_thread: LoopThread) -> Iterator[Backend]:
 def proxy(backend: Backend) -> Iterator[ProxyProcess]:
     """Return a proxy with the same headers on two frontends: one has error pages too, which are
     never needed, and takes the way through the middlewares because of them."""
-    routes = single_backend(backend.url, {"short": "Host:short", "long": "Host:long"})
-    for frontend in routes["frontends"].values():
-        frontend["headers"] = HEADERS
-    pages = {"none": {"status": ["599"], "backend": "pages"}}
-    routes["frontends"]["long"]["errors"] = pages
+    rules = {
+        "short": "Host:short",
+        "short-by-path": "Host:short;PathPrefixStrip:/stripped",
+        "long": "Host:long",
+        "long-by-path": "Host:long;PathPrefixStrip:/stripped",
+    }
+    routes = single_backend(backend.url, rules, headers=HEADERS)
+    for name in ("long", "long-by-path"):
+        pages = {"none": {"status": ["599"], "backend": "pages"}}
+        routes["frontends"][name]["errors"] = pages
     routes["backends"]["pages"] = routes["backends"]["server"]
     entry_points = {
         "http": {},
@@ -135,6 +141,62 @@ def test_what_stands_in_the_answer(
         # An answer of the proxy itself has none of it.
         gone = client.request(build_request("/no-answer", host="short"))
     assert (gone.status, gone.values("X-Site"), gone.values("X-Frame-Options")) == (502, [], [])
+
+
+SPOOFED = (
+    *(("X-Role", "admin"), ("x_role", "admin"), ("X-Tenant", "red"), ("X_TENANT", "red")),
+    *(("X-Secret", "s"), ("X_Secret", "s"), ("X-Other", "kept")),
+)
+FORWARDED = (("X-Forwarded-For", "192.0.2.9"), ("X-Forwarded-Proto", "https"))
+REQUESTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "spoofed": {"headers": SPOOFED},
+    "forwarded": {"headers": (*SPOOFED, *FORWARDED)},
+    "named-in-connection": {"headers": (("Connection", "X-Role, X_Tenant"),)},
+    "length": {"method": "POST", "body": b"content", "headers": SPOOFED},
+    "chunked": {"method": "POST", "chunks": (b"con", b"tent"), "headers": SPOOFED},
+}
+
+
+@pytest.mark.parametrize("path", ["/asked", "/stripped/asked"])
+@pytest.mark.parametrize("name", REQUESTS)
+def test_both_ways_ask_the_same(proxy: ProxyProcess, name: str, path: str) -> None:
+    asked = []
+    for host in ("short", "long"):
+        seen = echoed(proxy.fetch(path, host=host, **REQUESTS[name]))
+        assert (seen.values("X-Role"), seen.values("X_Tenant")) == ([b"guest"], [b"blue"])
+        own = {b"host", b"x-forwarded-host", b"x_role", b"x-tenant", b"x-secret", b"x_secret"}
+        fields = sorted(field for field in seen.headers if field[0].lower() not in own)
+        assert {field[0].lower() for field in seen.headers} & own == {b"host", b"x-forwarded-host"}
+        asked.append((seen.method, seen.target, fields, seen.body))
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("host", ["short", "long"])
+def test_no_trailer_says_what_the_proxy_says(
+    proxy: ProxyProcess, backend: Backend, host: str
+) -> None:
+    path = f"/trailers-{host}"
+    request = build_request(path, host=host, method="POST", chunks=(b"x",))
+    trailers = b"X-Role: admin\r\nx_tenant: red\r\nX-Tenant: red\r\nX-Sum: 1\r\n\r\n"
+    with proxy.connect() as client:
+        assert client.request(request[:-2] + trailers).status == 200
+    (seen,) = backend.wait_for(path)
+    assert seen.trailers == ((b"X-Sum", b"1"),)
+    assert seen.values("X-Role") == [b"guest"]
+
+
+def test_http_2_asks_the_same(proxy: ProxyProcess, backend: Backend) -> None:
+    spoofed = [(name.lower().encode(), value.encode()) for name, value in SPOOFED]
+    with LibraryClient(proxy.port) as h2:
+        for host in (b"short", b"long", b"short"):
+            assert h2.fetch(b"/of-http-2", *spoofed, host=host).status == 200
+    seen = backend.wait_for("/of-http-2", 3)
+    for each in seen:
+        assert (each.values("X-Role"), each.values("X_Tenant")) == ([b"guest"], [b"blue"])
+        spelled = {name.lower() for name, _ in each.headers}
+        assert not spelled & {b"x_role", b"x-tenant", b"x-secret", b"x_secret"}
+        assert each.values("X-Other") == [b"kept"]
 
 
 def logged(path: Path, frontend: str) -> list[dict[str, Any]]:

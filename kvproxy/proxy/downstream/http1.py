@@ -254,11 +254,14 @@ class ClientConnection(asyncio.Protocol):
                 chain is not None
                 and flags & DIRECT_MASK == PLAIN_PATH
                 and chain.priority > listener.floating_priority
+                and (chain.request_lines is None or not flags & CHUNKED)
             ):
                 if host != self._host:
                     self._host = host
                     self._forwarded = self._peer.plain_lines(host)
                 prefix = head + self._forwarded
+                if chain.request_lines is not None:
+                    prefix = chain.request_lines.apply(prefix)
             else:
                 decision = self._decide(data, head, host, target, end)
                 if decision is None:
@@ -267,7 +270,7 @@ class ClientConnection(asyncio.Protocol):
                     return
                 chain, prefix = decision
             self._chain = chain
-            if chain.lines is not None:
+            if chain.response_lines is not None:
                 self.flags |= ADDING
             server = chain.single or chain.next_server()
             if server is None:
@@ -508,7 +511,7 @@ class ClientConnection(asyncio.Protocol):
     def _with_lines(self, data: bytes) -> bytes:
         """Return an answer with the lines of its chain."""
         self.flags &= ~ADDING
-        lines = cast("Chain", self._chain).lines
+        lines = cast("Chain", self._chain).response_lines
         assert lines is not None
         return lines[self._peer.secure].insert(data)
 

@@ -125,18 +125,21 @@ class Http2Exchange(ServerStream):
                 chain is not None
                 and request.flags & DIRECT_MASK == PLAIN_PATH
                 and chain.priority > listener.floating_priority
+                and (chain.request_lines is None or not request.flags & CHUNKED)
             ):
                 prefix = request.prepared
                 if prefix is None:
                     prefix = request.head + client.peer.plain_lines(request.host)
                     request.prepared = prefix
+                if chain.request_lines is not None:
+                    prefix = chain.request_lines.apply(prefix)
             else:
                 decision = self._decide()
                 if decision is None:
                     return
                 chain, prefix = decision
             self._chain = chain
-            if chain.lines is not None:
+            if chain.response_lines is not None:
                 self.flags |= ADDING
             server = chain.single or chain.next_server()
             if server is None:
@@ -333,8 +336,8 @@ class Http2Exchange(ServerStream):
         self.flags &= ~ADDING
         chain = self._chain
         assert chain is not None
-        assert chain.lines is not None
-        return chain.lines[self._client.peer.secure].insert(data)
+        assert chain.response_lines is not None
+        return chain.response_lines[self._client.peer.secure].insert(data)
 
     def response_informational(self, data: bytes, status: int) -> None:
         """Relay a 1xx answer."""

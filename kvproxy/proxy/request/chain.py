@@ -28,8 +28,10 @@ class Chain:
     """The compiled way of a request through one frontend on one entry point.
 
     ``direct``: nothing but forwarding is to be done. ``checks``: what is asked before a request is
-    forwarded, where nothing else is to be done, else None; with ``lines`` (where not None) the
-    exchange itself adds them to the answer, the first on a connection without TLS, else the second.
+    forwarded, where nothing else is to be done, else None; with ``response_lines`` (where
+    not None) the exchange itself adds them to the answer, the first on a connection without TLS,
+    else the second. ``request_lines``: where not None, adding them (to a request that is not
+    chunked: trailers are not looked at then) is all that ``checks`` do.
     ``single``:
     the only server, when there is no choice. ``choose``, where set, chooses the server by the
     request (and by the server that the attempt before did not reach) and returns it with the header
@@ -47,7 +49,6 @@ class Chain:
         "counters",
         "direct",
         "limits",
-        "lines",
         "modifiers",
         "modifies",
         "name",
@@ -55,6 +56,8 @@ class Chain:
         "pages",
         "pass_host",
         "priority",
+        "request_lines",
+        "response_lines",
         "single",
         "stages",
     )
@@ -94,10 +97,13 @@ class Chain:
         self.buffering = buffering
         self.pages = pages
         more = limits or choose or answered or pages or buffering
-        constant = not stages.changes or stages.lines is not None
+        constant = not stages.changes or stages.response_lines is not None
         self.checks = stages.asks if constant and not more else None
-        self.lines = None if self.checks is None else stages.lines
-        self.direct = not self.modifies and self.checks == ()
+        short = self.checks is not None
+        self.request_lines = stages.request_lines if short else None
+        self.response_lines = stages.response_lines if short else None
+        nothing_asked = self.checks == () or self.request_lines is not None
+        self.direct = not self.modifies and nothing_asked
         self.pass_host = pass_host
         self.priority = priority
         self.attempts = attempts

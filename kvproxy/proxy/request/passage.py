@@ -69,13 +69,15 @@ def begin(
         exchange.answer(_changed(request, answer))
         return None
     chain = asked.chain
-    if chain.checks == () and request is None:
+    setting = None if asked.flags & CHUNKED else chain.request_lines
+    if request is None and (chain.checks == () or setting is not None):
         lines = (
             peer.lines(asked.host, peer.believed(asked))
             if asked.flags & FORWARDED
             else peer.plain_lines(asked.host)
         )
-        return chain, asked.outgoing + lines + asked.added
+        outgoing = asked.outgoing if setting is None else setting.apply(asked.outgoing)
+        return chain, outgoing + lines + asked.added
     request = request or request_of(peer, asked)
     return _followed(exchange, listener, peer, asked, request)
 

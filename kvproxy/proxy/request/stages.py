@@ -21,11 +21,20 @@ class Stages:
     """``steps``: on the way in, each with what is called when a request it let pass has ended;
     ``changes``: on the way out, the innermost first; ``names``: of the headers that they set, in
     lower case, with hyphens for underscores. ``asks``: what the steps ask, where they do nothing
-    else, else None; ``checks``: the same where that is all there is to do. ``lines``: what stands
-    for the changes, on connections without and with TLS, where they are always the same lines, else
-    None. False when there is nothing to do."""
+    else, else None; ``checks``: the same where that is all there is to do.
+    ``request_lines``: what stands for ``asks`` where that sets the same lines on every request,
+    else None; ``response_lines``: what stands for ``changes``, on connections without and with TLS,
+    where they are always the same lines, else None. False when there is nothing to do."""
 
-    __slots__ = ("asks", "changes", "checks", "lines", "names", "steps")
+    __slots__ = (
+        "asks",
+        "changes",
+        "checks",
+        "names",
+        "request_lines",
+        "response_lines",
+        "steps",
+    )
 
     def __init__(self, middlewares: Sequence[Middleware] = ()) -> None:
         """``middlewares``: in the order in which a request meets them."""
@@ -39,10 +48,13 @@ class Stages:
         )
         changing = [each for each in reversed(middlewares) if _overrides(each, "response")]
         self.changes: tuple[Change, ...] = tuple(each.response for each in changing)
-        self.lines = _lines_of(changing)
+        self.response_lines = _lines_of(changing)
         asks = [ask for ask, finish in self.steps if finish is None and ask is not None]
         self.asks: tuple[Ask, ...] | None = tuple(asks) if len(asks) == len(self.steps) else None
         self.checks = None if self.changes else self.asks
+        asking = [each for each in middlewares if _overrides(each, "request")]
+        alone = self.asks is not None and len(asking) == 1
+        self.request_lines = asking[0].request_lines() if alone else None
         self.names = frozenset(
             name.replace(b"_", b"-") for each in middlewares for name in each.sets()
         )
@@ -57,7 +69,7 @@ def _lines_of(changing: Sequence[Middleware]) -> tuple[ResponseLines, ResponseLi
     if not changing:
         return None
     plain, secure = (
-        [lines for each in changing if (lines := each.lines(secure=tls)) is not None]
+        [lines for each in changing if (lines := each.response_lines(secure=tls)) is not None]
         for tls in (False, True)
     )
     if not len(plain) == len(secure) == len(changing):

@@ -23,7 +23,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 class OtherLines(CustomResponseHeaders):
     """Sets its lines on some answers only, and does not say which."""
 
-    def lines(self, *, secure: bool) -> None:
+    def response_lines(self, *, secure: bool) -> None:
         """Return nothing: it depends."""
 
 
@@ -43,8 +43,8 @@ def test_lines_that_never_differ_are_known_beforehand() -> None:
     custom = CustomResponseHeaders({"X-Frame-Options": "custom", "Server": ""})
     frames = security(frame_deny=True, sts_seconds=5)
     stages = Stages([IpWhiteList(["127.0.0.1"], use_x_forwarded_for=False), custom, frames])
-    assert stages.lines is not None
-    plain, secure = stages.lines
+    assert stages.response_lines is not None
+    plain, secure = stages.response_lines
     assert plain.apply(HEAD) == HEAD + b"X-Frame-Options: custom\r\n"
     assert secure.apply(HEAD) == (
         HEAD + b"Strict-Transport-Security: max-age=5\r\nX-Frame-Options: custom\r\n"
@@ -68,16 +68,26 @@ NOT_BEFOREHAND: dict[str, Middleware] = {
 @pytest.mark.parametrize("middleware", NOT_BEFOREHAND.values(), ids=NOT_BEFOREHAND)
 def test_what_may_differ_is_asked(middleware: Middleware) -> None:
     stages = Stages([CustomResponseHeaders({"X-A": "b"}), middleware])
-    assert stages.lines is None
+    assert stages.response_lines is None
     assert len(stages.changes) == 2
     assert stages.asks == ()
 
 
 def test_what_only_asks() -> None:
     stages = Stages([CustomRequestHeaders({"X-A": "b"})])
-    assert stages.lines is None
+    assert stages.response_lines is None
     assert stages.checks == stages.asks
     assert stages.asks is not None
+    assert stages.request_lines is not None
+    assert stages.request_lines.apply(b"GET / HTTP/1.1\r\n") == b"GET / HTTP/1.1\r\nX-A: b\r\n"
+
+
+def test_lines_of_requests_are_not_enough_beside_other_questions() -> None:
+    headers = CustomRequestHeaders({"X-A": "b"})
+    for other in (IpWhiteList(["127.0.0.1"], use_x_forwarded_for=False), headers):
+        assert Stages([headers, other]).request_lines is None
+    assert Stages([CustomRequestHeaders({"X-Real-Ip": "b"})]).request_lines is None
+    assert Stages([headers, CustomResponseHeaders({"X-A": "b"})]).request_lines is not None
 
 
 def test_what_wants_to_know_the_end_is_no_mere_question() -> None:
