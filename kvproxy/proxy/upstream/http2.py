@@ -288,6 +288,11 @@ class Http2UpstreamConnection(asyncio.Protocol):
         """How many requests may be added now."""
         return self.machine.room
 
+    @property
+    def useless(self) -> bool:
+        """Whether it has no request and takes none: the server allows no streams, or has left."""
+        return self.idle and not (self.room and self in self.server.multiplexed)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say the preface."""
         self.transport = cast("asyncio.Transport", transport)

@@ -115,6 +115,8 @@ class Server:
                 continue
             dialling, first = self._dialling, self._dialling is None
             if dialling is None:
+                for each in [each for each in self.multiplexed if each.useless]:
+                    each.close()
                 loop = asyncio.get_running_loop()
                 dialling = self._dialling = loop.create_task(self._connect(self._tls))
             try:
@@ -124,6 +126,9 @@ class Server:
             self._speaks_http2 = isinstance(connection, Http2UpstreamConnection)
             if first and isinstance(connection, UpstreamConnection):
                 return connection
+            if isinstance(connection, Http2UpstreamConnection) and connection.useless:
+                connection.close()
+                raise DialError(502, connection.lost or "takes no requests")
         return stream
 
     @staticmethod

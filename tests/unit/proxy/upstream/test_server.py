@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import socket
 import ssl
 from typing import Any
@@ -15,6 +17,7 @@ from kvproxy.proxy.upstream.server import DialError, Server, split_server_url
 from kvproxy.proxy.upstream.transport import TransportSettings
 from tests.support.backend import ReservedPort, UnansweringPort
 from tests.support.certificates import Authority, authority
+from tests.support.http2_frames import NO_ERROR, PING, frame, goaway, settings
 from tests.unit.proxy.wires import FakeTransport, Wires
 
 
@@ -182,6 +185,38 @@ async def test_plain_server() -> None:
         assert connection.descriptor >= 0
         assert connection.used_at == 0
         connection.abort()
+
+
+# id: what an HTTP/2 server says at once, which leaves no room for a request
+UNUSABLE: dict[str, bytes] = {
+    "no streams": settings((3, 0)),
+    "leaves": settings() + goaway(NO_ERROR, last=0),
+    "breaks the protocol": frame(PING, 0, 0, b"8 octets"),
+    "speaks HTTP/1.1": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("said", UNUSABLE.values(), ids=UNUSABLE.keys())
+async def test_an_http2_server_that_takes_no_requests_is_not_dialled_without_end(
+    said: bytes,
+) -> None:
+    """Each dial ends after one connection; whether it gets a stream first is a matter of luck."""
+    connections = 0
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(said)
+        await reader.read()
+
+    async with Listening(behave) as port, asyncio.timeout(20):
+        server = Server(f"h2c://127.0.0.1:{port}", transport())
+        for count in range(1, 31):
+            with contextlib.suppress(DialError):
+                await server.dial()
+            assert connections <= count
+            assert len(server.multiplexed) <= 1
+        server.close_idle(math.inf)
 
 
 async def test_ip6() -> None:
