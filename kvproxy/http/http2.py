@@ -264,6 +264,12 @@ class Connection:
         if not self._may(self._reset_allowance):
             self.fail(ENHANCE_YOUR_CALM, "too many resets")
 
+    def _look_whether_done(self) -> None:
+        """Tell the owner when a connection that takes no new streams has none left."""
+        if self.finishing and not self.streams and not self.closed:
+            self.closed = True
+            self._owner.connection_done()
+
     def _may(self, allowance: Allowance, cost: int = 1) -> bool:
         """Take something out of an allowance, after what useful work has put in."""
         if self.useful:

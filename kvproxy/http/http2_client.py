@@ -156,8 +156,3 @@ class ClientConnection(ReadingConnection):
     def cancel(self, stream: ClientStream) -> None:
         """Give up a request."""
         stream.reset(CANCEL)
-
-    def _look_whether_done(self) -> None:
-        if self.finishing and not self.streams and not self.closed:
-            self.closed = True
-            self._owner.connection_done()

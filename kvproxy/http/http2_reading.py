@@ -220,6 +220,7 @@ class ReadingConnection(Connection):
             if not stream.local_open:
                 self.streams.pop(stream.number, None)
             stream.trailers_received(lines)
+            self._look_whether_done()
 
     def _decode_trailers(self, block: bytes) -> bytes | int:
         """Read a block for its lines, or only for the sake of the table."""
@@ -269,6 +270,8 @@ class ReadingConnection(Connection):
             if not stream.local_open:
                 self.streams.pop(number, None)
         stream.body_received(payload, ended)
+        if ended:
+            self._look_whether_done()
 
     def _unexpected(self, number: int, stream: Stream | None, what: str) -> None:
         """Judge a frame of a stream that cannot have it (RFC 9113, section 5.1)."""

@@ -274,11 +274,6 @@ class ServerConnection(ReadingConnection):
         else:
             del self.streams[stream.number]
 
-    def _look_whether_done(self) -> None:
-        if self.finishing and not self.streams and not self.closed:
-            self.closed = True
-            self._owner.connection_done()
-
     def _ping_answered(self, payload: bytes) -> None:
         if payload == _DRAINING_PING and self.draining:
             self.finish()

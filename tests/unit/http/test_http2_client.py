@@ -185,6 +185,25 @@ def test_goaway_gives_back_what_the_server_has_not_seen() -> None:
     assert client.done
 
 
+ENDS: dict[str, bytes] = {
+    "head": headers(OK),
+    "body": headers(OK, flags=END_HEADERS) + data(b"abc"),
+    "trailers": headers(OK, flags=END_HEADERS) + data(b"abc", flags=0) + headers([(b"a", b"b")]),
+    "reset": rst_stream(1),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_connection_is_done_when_the_last_answer_ends_after_goaway(end: bytes) -> None:
+    client = Client()
+    asked = client.ask()
+    client.send(goaway(NO_ERROR, last=1))
+    assert not client.done
+    client.send(end)
+    assert asked.ended or asked.reset_code is not None
+    assert client.done
+
+
 def test_goaway_in_two_steps() -> None:
     client = Client()
     asked = client.ask()
