@@ -55,7 +55,7 @@ MAX_CONTINUATIONS: Final = 64
 """CONTINUATION frames of one block."""
 
 SETTINGS_COST: Final = 10
-"""What a change of settings costs, in frames: it may touch each stream."""
+"""What a change of settings costs, in frames, and ten values more: each may touch every stream."""
 
 _CONNECTION_CODES: Final = (COMPRESSION_ERROR, ENHANCE_YOUR_CALM)
 _SWITCHES: Final = (ENABLE_PUSH, ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES)
@@ -333,7 +333,7 @@ class ReadingConnection(Connection):
             return
         if len(payload) % 6:
             raise ViolationError(FRAME_SIZE_ERROR, "SETTINGS")
-        self._charge(SETTINGS_COST)
+        self._charge(SETTINGS_COST * (1 + len(payload) // 60))
         for setting, value in unpack_setting(payload):
             self._apply_setting(setting, value)
         self.write(SETTINGS_ACK)

@@ -503,6 +503,15 @@ def test_flood(flood: bytes, before: bytes) -> None:
     service.expect(CALM)
 
 
+def test_settings_may_not_bring_values_without_end() -> None:
+    """Each value is work for every stream, so a large frame must not cost what a small one does."""
+    service = Service(clock=Clock())
+    service.send(settings(*[(4, 65_535)] * 50) * 5)
+    assert service.failure is None
+    service.send(settings(*[(4, 65_535)] * 2730))
+    service.expect(CALM)
+
+
 def test_what_is_sent_slowly_is_no_flood() -> None:
     clock = Clock()
     service = Service(clock=clock)
