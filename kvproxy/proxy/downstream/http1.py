@@ -19,22 +19,20 @@ from kvproxy.http.scan import (
     CHUNKED,
     CHUNKED_BODY,
     EXPECT,
-    FORWARDED,
     HEAD,
     HTTP10,
     IDEMPOTENT,
     KEEP_ALIVE,
     LENGTH,
-    OPTIONS_STAR,
     PLAIN_PATH,
-    UPGRADE,
     scan_request,
     send,
 )
 from kvproxy.proxy.counters import SECONDS_CELL
+from kvproxy.proxy.downstream.patience import EXPECT_SECONDS, LINGER_SECONDS, QUIET_SECONDS
 from kvproxy.proxy.downstream.peer import Peer
 from kvproxy.proxy.exchange import ADDING
-from kvproxy.proxy.request.decision import understand
+from kvproxy.proxy.request.decision import DIRECT_MASK, understand
 from kvproxy.proxy.upstream.dial import start_dial
 
 if TYPE_CHECKING:
@@ -48,26 +46,14 @@ logger = logging.getLogger("kvproxy.proxy")
 IDLE, READING_HEAD, ACTIVE, LINGERING, TUNNELLING = range(5)
 """Phases of a connection. Up to READING_HEAD the next bytes belong to a request head."""
 
-DIRECT_MASK = PLAIN_PATH | UPGRADE | FORWARDED | OPTIONS_STAR | EXPECT
-"""A request with exactly PLAIN_PATH of these can take the direct way."""
-
 PREFACE_START = b"PRI * HTTP/2.0\r\n"
 """How a client of HTTP/2 begins (RFC 9113, section 3.4)."""
 
 PIPELINE_LIMIT = 65_536
 """Bytes of following requests that wait for the present answer before reading stops."""
 
-LINGER_SECONDS = 2.0
-"""How long an answer may be read by a client whose request body is no longer wanted."""
-
-EXPECT_SECONDS = 1.0
-"""How long a server may take to say 100 before the proxy says it (spec section 8.7)."""
-
 HALF_CLOSED_SECONDS = 60.0
 """How long a client that closed its sending side is served at most."""
-
-QUIET_SECONDS = 2.0
-"""How long a connection must have been idle before a drain closes it unannounced."""
 
 
 class ClientConnection(asyncio.Protocol):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from kvproxy.http.frames import ENHANCE_YOUR_CALM, INADEQUATE_SECURITY, INTERNAL_ERROR
 from kvproxy.http.http2_server import ServerConnection
 from kvproxy.http.scan import send
-from kvproxy.proxy.downstream.http1 import LINGER_SECONDS, QUIET_SECONDS
+from kvproxy.proxy.downstream.patience import LINGER_SECONDS, QUIET_SECONDS
 from kvproxy.proxy.downstream.peer import Peer
 
 if TYPE_CHECKING:

@@ -31,9 +31,9 @@ from kvproxy.http.scan import (
     send,
 )
 from kvproxy.proxy.counters import SECONDS_CELL
-from kvproxy.proxy.downstream.http1 import DIRECT_MASK, EXPECT_SECONDS
+from kvproxy.proxy.downstream.patience import EXPECT_SECONDS
 from kvproxy.proxy.exchange import ADDING
-from kvproxy.proxy.request.decision import understand
+from kvproxy.proxy.request.decision import DIRECT_MASK, understand
 from kvproxy.proxy.upstream.dial import start_dial
 
 if TYPE_CHECKING:

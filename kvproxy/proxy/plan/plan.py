@@ -24,12 +24,12 @@ from kvproxy.model.health import check_key
 from kvproxy.model.messages import Apply
 from kvproxy.proxy.counters import add_cells, new_cells
 from kvproxy.proxy.plan.backend_options import breaker_stages, limits
+from kvproxy.proxy.plan.certificates import CertificateStep
 from kvproxy.proxy.plan.workshop import Workshop
 from kvproxy.proxy.request.buffered import buffer_settings
 from kvproxy.proxy.request.chain import Chain
 from kvproxy.proxy.request.error_page import PageWay
 from kvproxy.proxy.request.stages import Stages
-from kvproxy.proxy.tls.certificates import CertificateStep
 from kvproxy.proxy.upstream.balancer import Affinity, Balancer, Member
 from kvproxy.proxy.upstream.health import Health
 from kvproxy.proxy.upstream.presenting import PresentingServers

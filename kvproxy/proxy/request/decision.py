@@ -13,7 +13,7 @@ from kvproxy.http.answer import (
     redirect_answer,
     text_answer,
 )
-from kvproxy.http.scan import ABSOLUTE, OPTIONS_STAR, PLAIN_PATH, UPGRADE
+from kvproxy.http.scan import ABSOLUTE, EXPECT, FORWARDED, OPTIONS_STAR, PLAIN_PATH, UPGRADE
 from kvproxy.http.target import canonical_target, request_uri, spelling
 from kvproxy.routing.redirect import redirect_location
 from kvproxy.routing.request import RequestView
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from kvproxy.proxy.downstream.listener import Listener
     from kvproxy.proxy.plan.internal import Inside
     from kvproxy.proxy.request.chain import Chain
+
+DIRECT_MASK = PLAIN_PATH | UPGRADE | FORWARDED | OPTIONS_STAR | EXPECT
+"""A request with exactly PLAIN_PATH of these can take the direct way."""
 
 
 class Asked(RequestView):
