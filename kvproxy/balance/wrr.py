@@ -1,4 +1,4 @@
-"""Interleaved weighted round robin in the exact order of Traefik 1.7 (spec section 7.2)."""
+"""Interleaved weighted round robin in the very order of Traefik 1.7 (specification section 7.2)."""
 
 from __future__ import annotations
 

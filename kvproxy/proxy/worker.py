@@ -70,7 +70,7 @@ DRAIN_SECONDS = 0.05
 """How often a stopping worker looks for connections that it may close."""
 
 UPSTREAM_IDLE_SECONDS = 90.0
-"""How long an unused connection to a server is kept (spec section 8.10)."""
+"""How long an unused connection to a server is kept (specification section 8.10)."""
 
 LONGEST_SWEEP_SECONDS = 1.0
 SHORTEST_SWEEP_SECONDS = 0.05

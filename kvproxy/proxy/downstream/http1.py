@@ -553,7 +553,7 @@ class ClientConnection(asyncio.Protocol):
             self._answer(text_answer(status))
 
     def response_stale(self) -> bool:
-        """Send the request once more on a new connection, if that is safe (spec section 8.5)."""
+        """Ask once more on a new connection, if that is safe (specification section 8.5)."""
         prefix, self._prefix = self._prefix, b""
         safe = self.flags & IDEMPOTENT and not self.flags & CHUNKED and not self._body
         if not prefix or not safe or self._phase != ACTIVE or self._response_status:

@@ -401,7 +401,7 @@ class Http2Exchange(ServerStream):
             self.reset(INTERNAL_ERROR)
 
     def response_stale(self) -> bool:
-        """Send the request once more on a new connection, if that is safe (spec section 8.5)."""
+        """Ask once more on a new connection, if that is safe (specification section 8.5)."""
         prefix, self._prefix = self._prefix, b""
         upstream = self._upstream
         if not prefix or not self.flags & IDEMPOTENT or self._phase != WAITING:

@@ -51,7 +51,7 @@ ANSWER_SECONDS = 3600.0
 is set."""
 
 CLIENT_KEEP_ALIVE_SECONDS = 180
-"""TCP keep-alive of clients (spec section 8.10)."""
+"""TCP keep-alive of clients (specification section 8.10)."""
 
 BACKLOG = 4096
 

@@ -22,7 +22,7 @@ TLS_HANDSHAKE_SECONDS = 10.0
 
 
 class DialError(Exception):
-    """A server could not be asked; ``status`` is what the client is told (spec section 8.5)."""
+    """A server could not be asked; ``status``: what the client gets (specification section 8.5)."""
 
     def __init__(self, status: int, reason: str) -> None:
         """``reason`` is for the log."""
@@ -33,8 +33,8 @@ class DialError(Exception):
 class Server:
     """Shared by every backend of a worker that names the same scheme, host, port and path.
 
-    ``identity`` is that of spec section 7.1; ``users`` counts the backends that name it. ``idle``
-    holds open connections of HTTP/1.1 that wait for a request, the latest used last;
+    ``identity`` is that of specification section 7.1; ``users`` counts the backends that name it.
+    ``idle`` holds open connections of HTTP/1.1 that wait for a request, the latest used last;
     ``multiplexed`` those of HTTP/2, which take many. ``host_line`` ends a request head with the
     server's own ``Host``.
     """
@@ -88,7 +88,7 @@ class Server:
         return f"{scheme}://{authority}{path}"
 
     def accepts(self, websocket: bool) -> bool:
-        """Tell whether the URL's scheme can carry this request (spec section 7.10)."""
+        """Tell whether the URL's scheme can carry this request (specification section 7.10)."""
         return self.scheme in (("http", "https", "ws", "wss") if websocket else PLAIN_SCHEMES)
 
     def stream(self) -> Http2Upstream | None:

@@ -1,4 +1,4 @@
-"""The order of the interleaved weighted round robin (spec section 7.2)."""
+"""The order of the interleaved weighted round robin (specification section 7.2)."""
 
 from __future__ import annotations
 

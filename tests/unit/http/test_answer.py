@@ -1,4 +1,4 @@
-"""Answers of the proxy's own, byte for byte (spec section 8.5)."""
+"""Answers of the proxy's own, byte for byte (specification section 8.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The X-Forwarded-* lines (spec section 8.3, cases 10.10)."""
+"""The X-Forwarded-* lines (specification section 8.3, cases 10.10)."""
 
 from __future__ import annotations
 

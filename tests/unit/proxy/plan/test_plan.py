@@ -153,7 +153,7 @@ def test_a_whole_generation_over_another_leaves_nothing_of_it(old: States, new: 
 
 
 def test_port_in_a_rule_is_no_direct_way() -> None:
-    """A configured name with a port never matches (spec section 2.3), not even as sent."""
+    """A configured name with a port never matches (specification section 2.3), not even as sent."""
 
     async def run() -> None:
         world = World()
