@@ -20,11 +20,14 @@ _TEXT = b"PROXY "
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _FIXED = struct.Struct("!12sBBH")
 _LOCAL, _PROXY = 0, 1
-_FAMILIES = {
+_FAMILIES: dict[int, tuple[struct.Struct, type[IPv4Address | IPv6Address]]] = {
     0x11: (struct.Struct("!4s4sHH"), IPv4Address),
     0x21: (struct.Struct("!16s16sHH"), IPv6Address),
 }
-_TEXT_FAMILIES = {b"TCP4": IPv4Address, b"TCP6": IPv6Address}
+_TEXT_FAMILIES: dict[bytes, type[IPv4Address | IPv6Address]] = {
+    b"TCP4": IPv4Address,
+    b"TCP6": IPv6Address,
+}
 
 
 class ProxyProtocolError(Exception):
@@ -72,7 +75,7 @@ def _read_text(data: bytes) -> Header | None:
     if family is None or len(fields) != 5:
         raise ProxyProtocolError("expected TCP4 or TCP6, two addresses and two ports")
     try:
-        source, _ = (str(family(field.decode("ascii"))) for field in fields[1:3])
+        source, _ = (_spelled(family(field.decode("ascii"))) for field in fields[1:3])
     except ValueError:
         raise ProxyProtocolError("bad address") from None
     port, _ = (_port(field) for field in fields[3:5])
@@ -106,4 +109,10 @@ def _read_binary(data: bytes) -> Header | None:
     if length < layout.size:
         raise ProxyProtocolError("shorter than its addresses")
     source, _, port, _ = layout.unpack_from(data, _FIXED.size)
-    return Header((str(address(source)), port), end)
+    return Header((_spelled(address(source)), port), end)
+
+
+def _spelled(address: IPv4Address | IPv6Address) -> str:
+    """Return an address without zone; an IPv4-mapped one as IPv4, for it is the same client."""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address).partition("%")[0]

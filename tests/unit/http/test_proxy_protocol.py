@@ -42,6 +42,12 @@ V6 = addresses("2001:db8::1", "2001:db8::2", 1)
 GOOD = {
     "v1 IPv4": (text("TCP4", "192.0.2.1", "192.0.2.2", 56324), ("192.0.2.1", 56324)),
     "v1 IPv6": (text("TCP6", "2001:DB8::1", "::1", 0, 65535), ("2001:db8::1", 0)),
+    "v1 IPv4-mapped": (text("TCP6", "::ffff:192.0.2.1", "::1", 9), ("192.0.2.1", 9)),
+    "v1 zone": (text("TCP6", "fe80::1%a\nX-Evil:b", "::1", 9), ("fe80::1", 9)),
+    "v2 IPv4-mapped": (
+        binary(family=0x21, payload=addresses("::ffff:192.0.2.1", "::1", 9)),
+        ("192.0.2.1", 9),
+    ),
     "v1 unknown": (b"PROXY UNKNOWN\r\n", None),
     "v1 unknown with more": (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None),
     "v2 IPv4": (binary(payload=V4), ("192.0.2.1", 56324)),
@@ -139,4 +145,5 @@ def test_what_is_written_is_read(
     else:
         payload = addresses(str(source), str(target), port, other)
         data = binary(family=0x11 if version == 4 else 0x21, payload=payload)
-    assert read_header(data + REST) == Header((str(source), port), len(data))
+    client = str(getattr(source, "ipv4_mapped", None) or source)
+    assert read_header(data + REST) == Header((client, port), len(data))
