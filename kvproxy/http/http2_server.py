@@ -163,6 +163,11 @@ class ServerStream(Stream):
         if not plain:
             connection.sent_all(self)
 
+    def answered_early(self) -> None:
+        """Take note that the answer is complete and the request is not: the rest of it is not
+        wanted (RFC 9113, section 8.1)."""
+        self.reset(NO_ERROR)
+
     @property
     def priority(self) -> Priority:
         """What the client wishes: in the request, or later."""
@@ -267,8 +272,7 @@ class ServerConnection(ReadingConnection):
         """Take note that an answer is complete."""
         self.useful += 1
         if stream.remote_open:
-            # RFC 9113, section 8.1: the rest of the request is not wanted.
-            stream.reset(NO_ERROR)
+            cast("ServerStream", stream).answered_early()
         elif stream.unread or self.finishing:
             self.forget(stream)
         else:

@@ -42,11 +42,14 @@ from tests.support.http2_frames import (
     PING_FRAME,
     POST,
     PREFACE,
+    RST_STREAM,
     Body,
     Ended,
     Fields,
     Goaway,
+    Pong,
     Question,
+    Reset,
     Settings,
     block,
     data,
@@ -293,6 +296,31 @@ def test_an_answer_before_the_end_of_the_request(client: LibraryClient) -> None:
     client.wait_until(lambda: reply.reset is not None, "reset")
     assert reply.reset == NO_ERROR
     assert client.fetch().status == 200
+
+
+NOBODY: Fields = [(b":method", b"POST"), *GET[1:2], (b":authority", b"nobody.test"), GET[3]]
+
+
+def test_a_refused_request_is_taken_for_a_moment(stage: Stage) -> None:
+    """A reset that followed the answer at once would make curl throw it away."""
+    with stage.frames() as client:
+        client.send(headers(NOBODY, flags=END_HEADERS) + data(b"a" * 1000, flags=0) + PING_FRAME)
+        client.expect(Ended())
+        client.expect(Pong())
+        assert RST_STREAM not in [each.kind for each in client.passed]
+        client.expect(Reset((NO_ERROR,)))
+        client.send(headers(GET, 3))
+        client.expect(Ended(3))
+
+
+@pytest.mark.parametrize("end", [data(b""), headers([(b"a", b"b")])], ids=["body", "trailers"])
+def test_a_refused_request_that_ends_is_not_reset(stage: Stage, end: bytes) -> None:
+    with stage.frames() as client:
+        client.send(headers(NOBODY, flags=END_HEADERS) + data(b"a" * 1000, flags=0) + end)
+        client.expect(Ended())
+        client.send(window_update(1, 1) + headers(GET, 3))
+        client.expect(Ended(3))
+        assert RST_STREAM not in [each.kind for each in client.passed]
 
 
 def test_many_streams_at_a_time(client: LibraryClient) -> None:

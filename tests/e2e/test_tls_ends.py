@@ -103,11 +103,14 @@ def test_an_early_answer_reaches_a_client_that_sends_first(
             assert answer.values("Connection") == [b"close"]
 
 
+@pytest.mark.parametrize("version", ["http1.1", "http2"])
 @pytest.mark.parametrize("host", REFUSALS)
-def test_an_early_answer_reaches_curl(proxy: ProxyProcess, tmp_path: Path, host: str) -> None:
+def test_an_early_answer_reaches_curl(
+    proxy: ProxyProcess, tmp_path: Path, host: str, version: str
+) -> None:
     upload = tmp_path / "upload"
     upload.write_bytes(bytes(UPLOAD_BYTES))
-    arguments = ("--data-binary", f"@{upload}", "--header", "Expect:")
+    arguments = (f"--{version}", "--data-binary", f"@{upload}", "--header", "Expect:")
     written = ("--output", str(tmp_path / "answer"), "--write-out", "%{http_code}")
     _, text = curl(proxy.port, f"{host}.test", *arguments, *written, seconds=30.0)
     assert text.endswith(str(REFUSALS[host]))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from kvproxy.http.answer import CONTINUE, Answer, text_answer
 from kvproxy.http.blocks import encode_response, encode_trailers
-from kvproxy.http.frames import CANCEL, INTERNAL_ERROR
+from kvproxy.http.frames import CANCEL, INTERNAL_ERROR, NO_ERROR
 from kvproxy.http.head import without
 from kvproxy.http.http2_server import Request, ServerStream
 from kvproxy.http.http2_stream import STREAM_WINDOW
@@ -31,7 +31,7 @@ from kvproxy.http.scan import (
     send,
 )
 from kvproxy.proxy.counters import SECONDS_CELL
-from kvproxy.proxy.downstream.patience import EXPECT_SECONDS
+from kvproxy.proxy.downstream.patience import EXPECT_SECONDS, LINGER_SECONDS
 from kvproxy.proxy.exchange import ADDING
 from kvproxy.proxy.request.decision import DIRECT_MASK, understand
 from kvproxy.proxy.upstream.dial import start_dial
@@ -48,6 +48,9 @@ logger = logging.getLogger("kvproxy.proxy")
 
 WAITING, ANSWERING, TUNNELLING, ENDED = range(4)
 """Phases of an exchange: without a final answer yet, its head is sent, after a 101, all over."""
+
+FIRST_REFUSAL = 300
+"""From this status on clients stop sending a request (curl, Go)."""
 
 CLIENT_LEFT_CLASS = 4
 """A client that left before its answer began counts as 499, as in Traefik 1.7."""
@@ -188,6 +191,9 @@ class Http2Exchange(ServerStream):
 
     def body_received(self, data: bytes, ended: bool) -> None:
         """Pass a piece of the request's body on, in the framing of HTTP/1.1."""
+        if self._phase == ENDED:
+            self.consumed(self.unread)
+            return
         flags = self.flags
         if flags & UPGRADE:
             self._receive_tunnelled(data, ended)
@@ -265,6 +271,17 @@ class Http2Exchange(ServerStream):
             upstream.close()
         self._end()
 
+    def answered_early(self) -> None:
+        """Take the rest of a refused request for a moment, as in HTTP/1.1: curl 7.88 throws
+        an answer away that a reset follows at once. It does go on sending after other answers."""
+        if self._status < FIRST_REFUSAL:
+            super().answered_early()
+            return
+        self.consumed(self.unread)
+        self.deadline = self.clock.now + LINGER_SECONDS
+        if self.deadline < self._client.deadline:
+            self._client.deadline = self.deadline
+
     def source_paused(self, paused: bool) -> None:
         """Read the answer as fast as the client takes it."""
         upstream = self._upstream
@@ -321,6 +338,8 @@ class Http2Exchange(ServerStream):
         self._phase = ENDED
         if self._expect_timer is not None:
             self._cancel_expect()
+        if self.remote_open:
+            self._status = int(data[9:12])
         self.send_whole(data)
         self._client.quiet_since = self.clock.now
         seconds = monotonic() - self._started
@@ -429,6 +448,7 @@ class Http2Exchange(ServerStream):
         """Send an answer of the proxy's own and finish the request."""
         self._drop_upstream()
         self._end()
+        self._status = answer.status
         flags = self.flags
         self.send_whole(
             answer.encode(close=False, head_only=bool(flags & HEAD), date=self.clock.date)
@@ -448,7 +468,7 @@ class Http2Exchange(ServerStream):
                 self.answer(text_answer(504))
         else:
             self._client_left()
-            self.reset(CANCEL)
+            self.reset(CANCEL if self.local_open else NO_ERROR)
 
     def _moved(self) -> None:
         self.deadline = self.clock.now + self._client.listener.write_seconds
