@@ -47,7 +47,9 @@ def command(once: bool) -> None:
       kvproxy demo
       kvproxy demo --once
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also where Ctrl-C is ignored from the start: what a script runs in the background is.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvproxy-demo-")))
         demo = Demo(directory, stack)
