@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import proxy_process
 from tests.support.backend import LoopThread
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 COLLECTED = pytest.StashKey[frozenset[str]]()
 """The ids of all tests of the files that this run was given, those left out by ``-m`` included."""
+
+# How long an example takes says more about the machine than about what is tested.
+settings.register_profile(
+    "untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)

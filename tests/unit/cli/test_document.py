@@ -30,7 +30,7 @@ def read(text: str) -> Configuration:
     return configuration
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(structs_of(Configuration))
 def test_every_configuration_survives(configuration: Configuration) -> None:
     assert read(rtoml.dumps(to_document(configuration))) == configuration

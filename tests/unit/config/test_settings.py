@@ -814,7 +814,7 @@ def nested(given: dict[tuple[str, ...], Any]) -> dict[str, Any]:
     return document
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.dictionaries(PATHS, TYPED_VALUES, max_size=4),
     st.lists(st.tuples(PATHS, VALUES), max_size=3),

@@ -215,7 +215,7 @@ STORED = [each for each in fields_of(StaticConfiguration) if each.encode_name no
 
 
 @pytest.mark.parametrize("field", STORED, ids=[each.encode_name for each in STORED])
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_option_survives_the_store(field: Any, data: st.DataObject) -> None:
     value = data.draw(values_of(field.type, field.default))

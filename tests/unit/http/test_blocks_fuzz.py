@@ -6,7 +6,7 @@ import random
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("kvproxy.http._http2", reason="not compiled")
@@ -17,7 +17,6 @@ from tests.fuzz import blocks as fuzzer
 from tests.fuzz import scan
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["request", "response", "trailers"]),
     st.lists(st.binary(max_size=40), max_size=4),
@@ -30,7 +29,6 @@ def test_blocks_of_any_bytes(kind: str, blocks: list[bytes], ended: bool) -> Non
             break
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["request", "response", "trailers"]), st.binary(max_size=80))
 def test_encoding_of_any_bytes(kind: str, data: bytes) -> None:
     if data:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproxy.http.chunked import MAX_SIZE_LINE, ChunkedError, ChunkedReader
@@ -177,7 +177,6 @@ def test_trailer_bound_is_the_callers() -> None:
     assert ChunkedReader(max_trailer_bytes=8).feed(b"0\r\nAB: cd\r\n\r\n")[1] == b""
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=40)), st.data())
 def test_any_content_comes_through_any_cuts(contents: list[bytes], data: st.DataObject) -> None:
     body = b"".join(b"%X\r\n%b\r\n" % (len(c), c) for c in contents) + b"0\r\n\r\n"
@@ -186,7 +185,6 @@ def test_any_content_comes_through_any_cuts(contents: list[bytes], data: st.Data
     assert fuzzer.read(body + BEHIND, cuts, decode=True) == (b"".join(contents), BEHIND)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=3))
 def test_any_bytes_keep_the_properties(data: bytes, cuts: list[int]) -> None:
     fuzzer.check(data, sorted(min(cut, len(data)) for cut in cuts))

@@ -6,7 +6,7 @@ import random
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("kvproxy.http._scan", reason="not compiled")
@@ -24,20 +24,17 @@ _FIELDS = st.lists(_FIELD, max_size=8).map(lambda fields: b"".join(f + b"\r\n" f
 _OFFSET = st.integers(0, 400)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(_REQUEST_LINES), _FIELDS, _OFFSET)
 def test_requests(line: bytes, fields: bytes, cut: int) -> None:
     data = line + b"\r\nHost: a.test\r\n" + fields + b"\r\n"
     fuzzer.check_request(data, 4096, 100, min(cut, len(data)))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80), _OFFSET)
 def test_requests_of_any_bytes(data: bytes, cut: int) -> None:
     fuzzer.check_request(data, 64, 3, min(cut, len(data)))
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(fuzzer.GOOD_STATUS_LINES),
     _FIELDS,
@@ -53,7 +50,6 @@ def test_responses(
     fuzzer.check_response(data, request_flags | split, min(cut, len(data)))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80), _OFFSET)
 def test_responses_of_any_bytes(data: bytes, cut: int) -> None:
     fuzzer.check_response(data, flags.KEEP_ALIVE, min(cut, len(data)))

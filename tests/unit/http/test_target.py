@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproxy.http.target import CanonicalTarget, canonical_target, encode_path, request_uri
@@ -102,7 +102,6 @@ def test_request_uri(path: bytes, raw_path: bytes, query: bytes, uri: bytes) -> 
     assert request_uri(path, raw_path, query) == uri
 
 
-@settings(deadline=None)
 @given(st.binary().map(lambda tail: b"/" + tail))
 def test_encoded_path_means_the_path(path: bytes) -> None:
     meaning = canonical_target(encode_path(path), allow_unsafe=True)
@@ -110,7 +109,6 @@ def test_encoded_path_means_the_path(path: bytes) -> None:
     assert (meaning.path, meaning.raw_path, meaning.query) == (path, b"", b"")
 
 
-@settings(deadline=None)
 @given(st.text("/.%2eE5cCfF;?#\\ab|\xe9", max_size=12).map(lambda tail: "/" + tail))
 def test_what_is_forwarded_means_the_same_again(spelled: str) -> None:
     for allow_unsafe in (False, True):

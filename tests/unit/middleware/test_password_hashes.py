@@ -50,7 +50,7 @@ def test_the_cost_grows_with_the_time() -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=70),
     st.text("./0123456789ABCXYZabcxyz", min_size=8, max_size=8),

@@ -369,7 +369,7 @@ def structs_of(kind: type[Struct]) -> st.SearchStrategy[Any]:
     return st.fixed_dictionaries(required, optional=optional).map(lambda given: kind(**given))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[Check.too_slow])
+@settings(max_examples=150, suppress_health_check=[Check.too_slow])
 @given(structs_of(Configuration))
 def test_every_configuration_survives_the_key_tree(configuration: Configuration) -> None:
     keys = encode_configuration(configuration)
@@ -377,7 +377,7 @@ def test_every_configuration_survives_the_key_tree(configuration: Configuration)
     assert decode(keys) == (configuration, ())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(
         st.lists(

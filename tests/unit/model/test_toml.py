@@ -202,7 +202,7 @@ def paths_of(value: object, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(DOCUMENTS)
 def test_the_scan_finds_only_keys_that_are_there(document: dict[str, object]) -> None:
     text = rtoml.dumps(document)

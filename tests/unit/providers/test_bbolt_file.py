@@ -165,7 +165,7 @@ def survives(data: bytes) -> None:
     assert time.monotonic() - started < 5
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_damaged_files_are_named_errors(data: st.DataObject) -> None:
     """Bytes are changed anywhere, mostly where pages and elements are described."""

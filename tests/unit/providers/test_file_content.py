@@ -80,7 +80,7 @@ def contents(pieces: Sequence[bytes]) -> tuple[FileContent, str]:
 
 
 @given(TEXTS, st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2), TEXTS), max_size=6))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_reading_in_part_equals_reading_the_whole(
     start: list[bytes], edits: list[tuple[int, int, list[bytes]]]
 ) -> None:
@@ -113,7 +113,7 @@ def test_reading_in_part_equals_reading_the_whole(
 
 
 @given(st.integers(0, len(ROUTES)), st.integers(0, 30), st.binary(max_size=20))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_any_edit_of_bytes_equals_reading_the_whole(
     position: int, removed: int, added: bytes
 ) -> None:

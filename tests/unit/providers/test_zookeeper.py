@@ -257,7 +257,6 @@ def model_write(held: dict[str, bytes], transaction: Transaction) -> dict[str, b
 
 @settings(
     max_examples=25,
-    deadline=None,
     # A transaction that cannot be written takes long: no search for a shorter story.
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

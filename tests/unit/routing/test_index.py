@@ -68,7 +68,7 @@ def check(
 changes = st.tuples(st.lists(keys, max_size=4), st.lists(routes(), max_size=8))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.booleans(),
     st.lists(changes, min_size=1, max_size=5),
@@ -97,7 +97,7 @@ def test_finds_what_the_plain_scan_finds_after_any_updates(
     check(emptied, {}, asked)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(routes(), max_size=12), st.lists(keys, max_size=6), st.lists(requests(), max_size=10)
 )

@@ -26,7 +26,7 @@ def test_order_is_priority_then_name_then_provider() -> None:
     assert [each.key for each in in_order(reversed(given_routes))] == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(routes(), max_size=8, unique_by=lambda each: each.key), requests(), st.booleans())
 def test_explains_what_the_scan_does(
     frontends: list[IndexedRoute[int]], request: RequestView, keep: bool

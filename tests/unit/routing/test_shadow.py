@@ -12,7 +12,7 @@ from kvproxy.rules.parser import parse_rules
 from tests.unit.routing.strategies import requests, routes
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(routes(), min_size=2, max_size=12, unique_by=lambda each: each.key),
     st.lists(requests(), min_size=1, max_size=20),

@@ -113,7 +113,7 @@ targets = st.lists(
 ).map(lambda pieces: ("/" + "".join(pieces)).encode())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.sampled_from(RULES), targets, st.booleans())
 def test_what_is_sent_decodes_to_the_modified_path(rule: str, target: bytes, unsafe: bool) -> None:
     canonical = canonical_target(target, unsafe)

@@ -214,7 +214,7 @@ rule_texts = st.lists(
 ).map(";".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.dictionaries(st.text(max_size=3), rule_texts | st.text(), max_size=3))
 def test_any_text_is_read_or_refused_with_a_rule_error(routes: dict[str, str]) -> None:
     try:

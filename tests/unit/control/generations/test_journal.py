@@ -249,9 +249,7 @@ _SAYINGS = st.lists(
 )
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_SAYINGS)
 def test_every_generation_can_be_had_again_over_restarts(
     tmp_path_factory: pytest.TempPathFactory,

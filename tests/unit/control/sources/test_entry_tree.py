@@ -25,7 +25,7 @@ CHANGES = st.dictionaries(KEYS, st.one_of(VALUES, st.none()), max_size=6)
 
 
 @given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_changes_one_by_one_equal_a_whole_decode(
     steps: list[tuple[dict[str, bytes | None], bool]],
 ) -> None:

@@ -107,7 +107,7 @@ VALUES = st.binary(max_size=40).map(lambda value: re.sub(rb"[\r\n\x00]", b"", va
 TARGETS = st.binary(max_size=30) | st.text("/[]?#:@%.ab", max_size=10).map(str.encode)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(VALUES, VALUES, TARGETS)
 @example(b"", b"", b"/[")
 def test_a_line_has_fourteen_fields_whatever_a_client_says(

@@ -118,7 +118,7 @@ def direct_is_true(world: World) -> None:
                     assert not found.redirect
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(states, min_size=1, max_size=5))
 def test_many_small_steps_end_where_one_large_step_ends(sequence: list[States]) -> None:
     async def run() -> None:
@@ -138,7 +138,7 @@ def test_many_small_steps_end_where_one_large_step_ends(sequence: list[States]) 
     asyncio.run(run())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(states, states)
 def test_a_whole_generation_over_another_leaves_nothing_of_it(old: States, new: States) -> None:
     async def run() -> None:
