@@ -524,6 +524,10 @@ def _call_threadsafe(loop: asyncio.AbstractEventLoop, function: Callable[[], Non
 
 def _check_endpoint(endpoint: str) -> None:
     """Raise `StoreError` unless ``endpoint`` is a list of ``host:port``."""
+    if "@" in endpoint:
+        raise StoreError(
+            "`zookeeper.endpoint` holds a user or password; set them as options of their own"
+        )
     try:
         hosts, chroot = collect_hosts(endpoint)
     except ValueError:

@@ -16,11 +16,12 @@ from kvproxy.cli.stores import missing_file
 from kvproxy.config.plugins import PluginError
 from kvproxy.control.pipeline.pipeline import Pipeline
 from kvproxy.control.sources.runner import configured
+from kvproxy.control.sources.store_source import problem_of
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.problem import Problem
 from kvproxy.model.static import StaticConfiguration
 from kvproxy.model.toml import TomlError, read_toml
-from kvproxy.provider import Failure, Snapshot
+from kvproxy.provider import Failure, Snapshot, StoreError
 from kvproxy.routing.index import RouteIndex
 from kvproxy.routing.linear import IndexedRoute
 from kvproxy.routing.shadow import shadowed
@@ -153,9 +154,11 @@ async def _first_event(opener: Opener) -> Snapshot | Failure:
                 await source.close()
     except TimeoutError:
         message = f"the provider says nothing within {READ_SECONDS:g} s"
+        problem = Problem(message=message, where=opener.name)
     except StopAsyncIteration:
-        message = "the provider ended without a word"
-    problem = Problem(message=message, where=opener.name)
+        problem = Problem(message="the provider ended without a word", where=opener.name)
+    except StoreError as error:
+        problem = problem_of(opener.name, error)
     return Failure(provider=opener.name, problems=(problem,), failed_at=time.time())
 
 

@@ -7,6 +7,7 @@ The keys are those of Traefik 1.7: ``<prefix>/`` and the path of an option in lo
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import suppress
 from functools import cache
@@ -51,6 +52,7 @@ SLOWNESS = 3
 """How much longer than errors an open question to a store is borne."""
 
 _PAUSE_SECONDS = 0.05
+_USER = re.compile(r"[^,/\s]*@")
 _STATIC_NAMES = frozenset(field.encode_name.lower() for field in fields_of(StaticConfiguration))
 
 
@@ -78,7 +80,8 @@ class StorePlace(Struct, frozen=True):
         section = self.section
         if isinstance(section, EmbeddedProvider):
             return section.path or str(Path(self.static.state_dir) / EMBEDDED_FILE)
-        return section.endpoint
+        # A password does not belong there, and every store refuses it; it must not be shown either.
+        return _USER.sub("***@", section.endpoint)
 
     @property
     def missing_file(self) -> Path | None:

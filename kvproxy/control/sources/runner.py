@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from kvproxy.config.plugins import PluginError, load_plugin, plugin_names
-from kvproxy.control.sources.store_source import StoreSource
+from kvproxy.control.sources.store_source import StoreSource, problem_of
 from kvproxy.log import pairs
 from kvproxy.model.problem import Problem
-from kvproxy.provider import Failure, Snapshot, Source, Store, Unchanged
+from kvproxy.provider import Failure, Snapshot, Source, Store, StoreError, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,18 +150,23 @@ class SourceRunner:
                 raise
             if self._reading.cancelled():
                 continue
-            error = self._reading.exception()
-            reason = f"{type(error).__name__}: {error}" if error else "it ended"
-            _logger.error(
-                "provider stopped, starting it again %s",
-                pairs(provider=self.name, reason=reason, delaySeconds=pause),
-                exc_info=error,
-            )
-            problem = Problem(message=f"the provider stopped: {reason}", where=self.name)
+            problem = self._why(self._reading.exception(), pause)
             self._say(Failure(provider=self.name, problems=(problem,), failed_at=time.time()))
             await asyncio.sleep(pause)
             lasted = time.monotonic() - began >= LASTING_SECONDS
             pause = FIRST_PAUSE_SECONDS if lasted else min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _why(self, error: BaseException | None, pause: float) -> Problem:
+        """Return why the source ended; logs what only its author can mend."""
+        if isinstance(error, StoreError):
+            return problem_of(self.name, error)
+        reason = f"{type(error).__name__}: {error}" if error else "it ended"
+        _logger.error(
+            "provider stopped, starting it again %s",
+            pairs(provider=self.name, reason=reason, delaySeconds=pause),
+            exc_info=error,
+        )
+        return Problem(message=f"the provider stopped: {reason}", where=self.name)
 
     async def _read(self) -> None:
         source = self._source = self._opener.open()

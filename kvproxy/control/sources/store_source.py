@@ -50,6 +50,14 @@ class Pace(Struct, frozen=True, kw_only=True):
     proof: float = 300.0
 
 
+def problem_of(name: str, error: StoreError) -> Problem:
+    """Return the problem of a store that cannot be opened or read."""
+    message = str(error)
+    # Most stores begin with their name: once is enough.
+    named = message.startswith((f"{name} ", f"{name}:", f"`{name}."))
+    return Problem(message=message, where="" if named else name)
+
+
 class StoreSource:
     """Yields snapshots of the configuration below ``prefix`` in ``store``.
 
@@ -108,10 +116,7 @@ class StoreSource:
                     _logger.info("%s: reading everything again: %s", self.name, error)
                 elif not self._closing and reported != str(error):
                     reported = str(error)
-                    # Most stores begin with their name: once is enough.
-                    named = reported.startswith((f"{self.name} ", f"{self.name}:"))
-                    where = "" if named else self.name
-                    yield self._failure(Problem(message=reported, where=where))
+                    yield self._failure(problem_of(self.name, error))
                 await self._pause(needless=compacted)
 
     def prove(self) -> None:

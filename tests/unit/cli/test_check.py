@@ -229,6 +229,34 @@ def test_a_store_that_does_not_exist_is_named_and_not_made(tmp_path: Path) -> No
     assert not path.exists()
 
 
+STORES_NOT_OPENED = {
+    "old-interface": (["--etcd", "--etcd.useAPIV3=false"], "etcd: version 2 of its interface"),
+    "missing-ca": (["--consul", "--consul.tls.ca=/no/file"], "`consul.tls.ca` is neither PEM text"),
+    "no-endpoint": (["--etcd.endpoint="], "`etcd.endpoint` is empty; expected host:port"),
+    "no-address": (["--consul.endpoint=x:99999"], "`consul.endpoint` `x:99999` is no address"),
+    "chroot": (["--zookeeper.endpoint=a/b"], "zookeeper: the endpoint `a/b` names the node `/b`"),
+    **{
+        f"password-in-{name}": (
+            [f"--{name}.endpoint=me:secret@127.0.0.1:1"],
+            f"`{name}.endpoint` holds a user or password",
+        )
+        for name in ("etcd", "consul", "zookeeper")
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"), STORES_NOT_OPENED.values(), ids=list(STORES_NOT_OPENED)
+)
+def test_a_store_that_cannot_be_opened_is_named(
+    tmp_path: Path, flags: list[str], message: str
+) -> None:
+    result = kvproxy("check", f"--stateDir={tmp_path}", *flags)
+    assert result.exit_code == 1
+    assert f"Error: {message}" in result.output
+    assert "secret" not in result.output
+
+
 def test_nothing_is_written(tmp_path: Path, file: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     check(f"--configFile={file}", f"--stateDir={tmp_path / 'state'}")

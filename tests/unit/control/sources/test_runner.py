@@ -15,7 +15,7 @@ from kvproxy.control.sources.runner import Opener, SourceRunner, configured
 from kvproxy.control.sources.store_source import StoreSource
 from kvproxy.model.dynamic import Configuration
 from kvproxy.model.static import EmbeddedProvider, StaticConfiguration
-from kvproxy.provider import Failure, Plugin, Snapshot
+from kvproxy.provider import Failure, Plugin, Snapshot, StoreError
 from providers.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ async def test_what_a_source_says_arrives_in_order() -> None:
     [
         pytest.param(Scripted([snapshot("1")], last=False), "it ended", id="ends"),
         pytest.param(Scripted([ValueError("a defect")]), "ValueError: a defect", id="raises"),
+        pytest.param(Scripted([StoreError("no such file")]), "test: no such file", id="store"),
     ],
 )
 async def test_a_source_that_stops_is_opened_again(first: Scripted, reason: str) -> None:
@@ -101,13 +102,21 @@ async def test_a_source_that_stops_is_opened_again(first: Scripted, reason: str)
     await running.stop()
 
 
-async def test_a_source_that_cannot_be_opened_is_tried_again() -> None:
+@pytest.mark.parametrize(
+    ("error", "traced"),
+    [(OSError("not yet"), True), (StoreError("wrong `test.option`"), False)],
+    ids=["defect", "setting"],
+)
+async def test_a_source_that_cannot_be_opened_is_tried_again(
+    error: Exception, traced: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a setting causes is a problem like any other, without a trace of the program."""
     tries = []
 
     def fail_twice() -> Scripted:
         tries.append(1)
         if len(tries) < 3:
-            raise OSError("not yet")
+            raise error
         return Scripted([snapshot("1")])
 
     heard: list[Snapshot | Failure] = []
@@ -115,6 +124,9 @@ async def test_a_source_that_cannot_be_opened_is_tried_again() -> None:
     running.start()
     await until(lambda: heard and isinstance(heard[-1], Snapshot))
     assert [type(event) for event in heard] == [Failure, Failure, Snapshot]
+    assert isinstance(heard[0], Failure)
+    assert str(error) in heard[0].problems[0].message
+    assert ("Traceback" in caplog.text) is traced
     await running.stop()
 
 
