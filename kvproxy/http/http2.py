@@ -195,7 +195,6 @@ class Connection:
         self.send_window -= size
         stream.send_credit -= size
         self.output_bytes += size
-        self.useful += 2
         self.write(pack_header(size << 8 | DATA, int(ended), stream.number))
         if size:
             self.output.append(data)

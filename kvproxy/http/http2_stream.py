@@ -27,6 +27,15 @@ HELD_LIMIT: Final = 4 * 1_048_576
 """Bytes that wait on a connection before all sources with something waiting are asked to stop."""
 
 
+DATA_WORTH: Final = 2
+"""Frames that the other side may say for each frame of a body: grpc-go, for one, sends a PING and a
+WINDOW_UPDATE."""
+
+SMALL_WINDOW: Final = 64
+"""A window with less room than this is no reason to be thankful: opening it byte by byte makes us
+work (CVE-2019-9511)."""
+
+
 class Outbox:
     """What waits to be sent on one stream."""
 
@@ -127,6 +136,7 @@ class Stream:
             and size <= connection.initial_window + self.send_credit
         ):
             if size or ended:
+                connection.useful += DATA_WORTH
                 connection.write_data(self, data, ended)
             if ended:
                 self._sent_all()
@@ -176,9 +186,12 @@ class Stream:
             connection.schedule.discard(self, outbox.priority)
             return
         data: bytes | memoryview = b""
+        worth = DATA_WORTH
         if outbox.pieces:
             data = outbox.pieces.popleft()
             if len(data) > window:
+                if window < SMALL_WINDOW:
+                    worth = 0
                 view = memoryview(data)
                 outbox.pieces.appendleft(view[window:])
                 data = view[:window]
@@ -187,6 +200,7 @@ class Stream:
         last = not outbox.pieces
         ended = last and outbox.ended and not outbox.trailers
         if data or ended:
+            connection.useful += worth
             connection.write_data(self, data, ended)
         if not last:
             if connection.initial_window + self.send_credit <= 0:

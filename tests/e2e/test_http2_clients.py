@@ -448,6 +448,10 @@ FLOODS: dict[str, tuple[bytes, list[bytes]]] = {
     "SETTINGS": (b"", [settings()] * 5000),
     "empty DATA": (headers(POST, flags=END_HEADERS), [frame(DATA, 0, 1)] * 5000),
     "windows": (headers([*GET[:3], (b":path", b"/hold")]), [window_update(1, 1)] * 5000),
+    "windows of a body": (
+        settings((4, 0)) + headers([*GET[:3], (b":path", b"/large")]),
+        [window_update(1, 1)] * 5000,
+    ),
     "bomb": (
         frame(HEADERS, END, 1, block(GET) + b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000),
         [frame(HEADERS, END, 2 * i + 3, b"\xbe" * 15000) for i in range(10)],

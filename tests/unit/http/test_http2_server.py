@@ -66,9 +66,9 @@ class Clock:
         return self.now
 
 
-def held(*priorities: bytes, window: int = 0) -> Service:
+def held(*priorities: bytes, window: int = 0, clock: Clock | None = None) -> Service:
     """A connection with one unanswered request for each priority, and these stream windows."""
-    service = Service()
+    service = Service(clock=clock)
     service.send(settings((INITIAL_WINDOW_SIZE, window)))
     for index, value in enumerate(priorities):
         fields = [*HELD, (b"priority", value)] if value != b"-" else HELD
@@ -501,6 +501,27 @@ def test_flood(flood: bytes, before: bytes) -> None:
     assert service.failure is None
     service.send(flood * 2000)
     service.expect(CALM)
+
+
+@pytest.mark.parametrize("stream", [0, 1])
+def test_windows_may_not_be_opened_byte_by_byte(stream: int) -> None:
+    service = held(b"-", window=1 << 20 if stream == 0 else 0, clock=Clock())
+    service.connection.send_window = 0 if stream == 0 else 1 << 20
+    service.streams[1].send_data(b"a" * 100_000)
+    service.send(window_update(1, stream) * 900)
+    assert service.failure is None
+    service.send(window_update(1, stream) * 900)
+    service.expect(CALM)
+
+
+def test_windows_may_be_small() -> None:
+    service = held(b"-", window=0)
+    service.connection.send_window = 1 << 20
+    service.streams[1].send_data(b"a" * 300_000, ended=True)
+    for _ in range(3000):
+        service.send(window_update(100, 1))
+    assert service.failure is None
+    service.expect(Ended())
 
 
 def test_settings_may_not_bring_values_without_end() -> None:
