@@ -11,7 +11,6 @@ import msgspec
 from kvproxy.cli.output import age, count, output_option, print_json, show_problems, table
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
-from kvproxy.control.nodes.announcement import decode_all, expect, nodes_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +37,12 @@ def command(store: str | None, output: str) -> None:
       kvproxy nodes --store etcd --etcd.endpoint=10.0.0.1:2379
       kvproxy nodes --output json
     """
+    # Imported when used: it costs more than all of help.
+    from kvproxy.control.nodes.announcement import (  # noqa: PLC0415
+        decode_all,
+        expect,
+        nodes_prefix,
+    )
 
     async def read(opened: Store, prefix: str) -> tuple[Mapping[str, bytes], Expected]:
         found = await opened.read(nodes_prefix(prefix)) if nodes_prefix(prefix) else None

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from kvproxy.cli.output import fail
 from kvproxy.cli.settings import errors_end_the_command, local_sources, stores_of
-from kvproxy.config.plugins import plugin_names
-from kvproxy.config.static_keys import STORES, StorePlace
 from kvproxy.model.problem import nearest_name
-from kvproxy.provider import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from kvproxy.config.static_keys import StorePlace
     from kvproxy.model.static import StaticConfiguration
     from kvproxy.provider import Store
 
@@ -43,6 +40,11 @@ def with_place(
     place: StorePlace, action: Callable[[Store, str], Awaitable[Result]], *, create: bool = False
 ) -> Result:
     """Do as `with_store` with a store that is known."""
+    # Imported when used: it costs more than all of help.
+    import asyncio  # noqa: PLC0415
+
+    from kvproxy.provider import StoreError  # noqa: PLC0415
+
     missing = place.missing_file
     if missing is not None and not create:
         fail(f"there is no store at `{missing}`; `kvproxy kv put` makes one")
@@ -69,6 +71,9 @@ def find_place(name: str | None, default: str | None = "embedded") -> StorePlace
     there is no such store, or when several are configured and ``name`` is None; with 1 when none is
     configured and there is no default.
     """
+    from kvproxy.config.plugins import plugin_names  # noqa: PLC0415
+    from kvproxy.config.static_keys import STORES  # noqa: PLC0415
+
     if name is not None and name not in STORES:
         if name in plugin_names():
             raise click.UsageError(f"`{name}` is not a store: it has no keys.")
@@ -96,6 +101,8 @@ def find_place(name: str | None, default: str | None = "embedded") -> StorePlace
 
 def missing_file(static: StaticConfiguration) -> Path | None:
     """Return the file of the embedded store when it is configured and does not exist."""
+    from kvproxy.config.static_keys import StorePlace  # noqa: PLC0415
+
     if static.embedded is None:
         return None
     return StorePlace("embedded", static.embedded, static).missing_file

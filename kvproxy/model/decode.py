@@ -6,6 +6,7 @@ decoded. An option that does not exist is a warning. The two styles differ as in
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from kvproxy.model.dynamic import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kvproxy.model.problem import Problem
+    from kvproxy.model.schema import Decoder
 
 StyleName = Literal["file", "kv"]
 
@@ -56,12 +58,13 @@ OTHER_KEYS = frozenset({"", "alias", "leader", "leader___lock", "storeconfig"})
 """What may stand in a store beside options: the first part of the key below the prefix."""
 
 _SCHEMAS = {"file": Schema(FILE), "kv": Schema(KEY_VALUE)}
-_DECODERS = {
-    (style, section): schema.decoder(kind)
-    for style, schema in _SCHEMAS.items()
-    for section, kind in SECTIONS.items()
-}
 _STATIC_NAMES = {option.encode_name.lower() for option in fields_of(StaticConfiguration)}
+
+
+@cache
+def _decoder(style: StyleName, section: str) -> Decoder:
+    """Compile the decoder of a section when it is first asked for: not every process decodes."""
+    return _SCHEMAS[style].decoder(SECTIONS[section])
 
 
 def decode_entry(
@@ -80,7 +83,7 @@ def decode_entry(
     that cannot be used; warnings may accompany a usable one.
     """
     report = Report(where, (section, name))
-    result = _DECODERS[style, section](document, (section,), name, report)
+    result = _decoder(style, section)(document, (section,), name, report)
     return (None if result is INVALID or result is ABSENT else result), report.problems
 
 
@@ -128,7 +131,7 @@ def _decode_section(
         else:
             report.add((key,), f"is {kind_of(value)}", expected=expected)
         return
-    decode = _DECODERS[style, section]
+    decode = _decoder(style, section)
     path = (key,)
     for name, entry in entries.items():
         if not name and style == "kv":

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import click
-import rtoml
 
-from kvproxy.cli.kv.document import to_document
 from kvproxy.cli.output import show_problems
 from kvproxy.cli.settings import SettingsCommand
 from kvproxy.cli.stores import store_option, with_store
-from kvproxy.config.store_writer import read
-from kvproxy.control.sources.entry_tree import EntryTree
 
 
 @click.command("export", cls=SettingsCommand)
@@ -26,6 +22,13 @@ def command(store: str | None) -> None:
     Examples:
       kvproxy kv export > routes.toml
     """
+    # Imported when used: it costs more than all of help.
+    import rtoml  # noqa: PLC0415
+
+    from kvproxy.cli.kv.document import to_document  # noqa: PLC0415
+    from kvproxy.config.store_writer import read  # noqa: PLC0415
+    from kvproxy.control.sources.entry_tree import EntryTree  # noqa: PLC0415
+
     held = with_store(store, read)
     stem = f"{held.active}/".lstrip("/")
     tree = EntryTree(held.active)

@@ -11,17 +11,20 @@ import pytest
 from click.testing import CliRunner
 
 from kvproxy import cli
+from kvproxy.cli import kv
 from kvproxy.cli.group import CommandGroup
 
 HELP_SECONDS = 0.3
+TRIES = 20
+EVERY_COMMAND = ((), *((name,) for name in cli.COMMANDS), *(("kv", name) for name in kv.COMMANDS))
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("command", [[], ["run"]], ids=["kvproxy", "run"])
-def test_help_is_fast(command: list[str]) -> None:
-    """Processor time, the best of five: other work on the machine must not decide."""
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=lambda each: " ".join(each) or "kvproxy")
+def test_help_is_fast(command: tuple[str, ...]) -> None:
+    """Processor time, the best of some: other work on the machine must not decide."""
     best = 60.0
-    for _ in range(5):
+    for _ in range(TRIES):
         began = processor_seconds()
         subprocess.run(
             [sys.executable, "-m", "kvproxy", *command, "--help"],
@@ -30,7 +33,9 @@ def test_help_is_fast(command: list[str]) -> None:
             check=True,
         )
         best = min(best, processor_seconds() - began)
-    assert best < HELP_SECONDS
+        if best < HELP_SECONDS:
+            return
+    pytest.fail(f"the fastest of {TRIES} took {best:.2f} s of the processor")
 
 
 def processor_seconds() -> float:
