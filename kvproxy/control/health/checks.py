@@ -36,6 +36,9 @@ MAXIMUM_RUNNING = 1000
 FIRST_CHECKS_PER_SECOND = 1000
 """New checks begin at once, but many of them one after the other."""
 
+EARLIEST_SECOND_TURN = 0.1
+"""The second turn of a check comes between this share of its interval and all of it."""
+
 TURN_SECONDS = 0.05
 """Checks that are due within so short a time begin together: each turn of the loop has a price."""
 
@@ -238,7 +241,8 @@ class HealthChecks:
         # The second turn comes early by a share of its own, and spreads all that follow.
         shift, check.late = check.late, 0.0
         interval = check.request.interval
-        self._schedule(check, began + (interval * max(shift, 0.1) if first else interval))
+        share = EARLIEST_SECOND_TURN + (1 - EARLIEST_SECOND_TURN) * shift if first else 1.0
+        self._schedule(check, began + interval * share)
         self._found(check, reason)
 
     def _found(self, check: _Check, reason: str) -> None:
