@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.support.backend import ReservedPort
+from tests.support.closing import Closing
 from tests.support.deadline import DeadlineExceededError, wait_until
 from tests.support.http_client import (
     ConnectionEndedError,
@@ -28,7 +29,6 @@ from tests.support.toml import to_toml, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
     from typing import Any
 
 READY_ENTRY_POINT = "ready"
@@ -38,7 +38,7 @@ running: list[ProxyProcess] = []
 """Every proxy that is up now: their logs belong into the report of a test that fails."""
 
 
-class ProxyProcess:
+class ProxyProcess(Closing):
     """``kvproxy run`` on ports of its own, with routes from a file.
 
     ``entry_points``: names and their options besides the address. ``static``: any further static
@@ -113,12 +113,7 @@ class ProxyProcess:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Stop the proxy; its log goes to the standard output (seen when the test fails)."""
         self.stop()
         print(self.log())

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import pytest
 
 from tests.support.certificates import authority
+from tests.support.closing import Closing
 from tests.support.deadline import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     from tests.support.certificates import Pair
 
@@ -75,7 +75,7 @@ def own_context(bundle: Path) -> ssl.SSLContext:
     return context
 
 
-class StoreServer:
+class StoreServer(Closing):
     """A server process that can be killed, frozen, started again, wiped and put back.
 
     A subclass gives `command`, which may name files that it has made in ``directory``, and `ready`.
@@ -100,12 +100,7 @@ class StoreServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """End the server."""
         self.kill()
 

@@ -7,15 +7,13 @@ import hashlib
 import socket
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import pytest
 
 from tests.support.certificates import authority
+from tests.support.closing import Closing
 from tests.support.store_server import StoreServer, find_program, free_ports, own_context
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _JARS = Path("/usr/share/java")
 
@@ -132,7 +130,7 @@ class ZookeeperServer(StoreServer):
         }
 
 
-class ZookeeperEnsemble:
+class ZookeeperEnsemble(Closing):
     """Several servers that hold the same; they answer as long as a majority of them runs."""
 
     def __init__(self, directory: Path, count: int) -> None:
@@ -156,12 +154,7 @@ class ZookeeperEnsemble:
             server.await_ready()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """End all servers."""
         for server in self.servers:
             server.kill()
