@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 BIG = b"0123456789abcdef" * 65536
 GENERATED = "TRAEFIK DEFAULT CERT"
 READ_TIMEOUT = 0.8
-"""Bound of a handshake (and of a request head) in these tests, seconds."""
+"""Bound of a handshake in the tests that wait for it, seconds."""
+
+LATE = 10.0
+"""By how much that may be exceeded on a busy machine, seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,16 @@ def proxy(backend: Backend, first_pair: Pair, second: Authority) -> Iterator[Pro
         "plain": {},
     }
     routes = single_backend(backend.url, {"all": "PathPrefix:/"}, passHostHeader=True)
+    with ProxyProcess(routes, entry_points=entry_points) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(backend: Backend, first_pair: Pair) -> Iterator[ProxyProcess]:
+    """Return a proxy that waits for a handshake no longer than READ_TIMEOUT."""
+    routes = single_backend(backend.url, {"all": "PathPrefix:/"})
     static = {"respondingTimeouts": {"readTimeout": f"{READ_TIMEOUT * 1000:.0f}ms"}}
+    entry_points = {"https": tls_options(first_pair)}
     with ProxyProcess(routes, entry_points=entry_points, static=static) as running:
         yield running
 
@@ -208,7 +220,7 @@ def test_large_bodies_both_ways(proxy: ProxyProcess) -> None:
 def test_a_client_that_reads_slowly_gets_everything(proxy: ProxyProcess) -> None:
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    plain.settimeout(5)
+    plain.settimeout(20)
     plain.connect(("127.0.0.1", proxy.ports["https"]))
     context = authority().client_context()
     with RawConnection.over(context.wrap_socket(plain, server_hostname="snitest.com")) as client:
@@ -410,22 +422,22 @@ def test_garbage_ends_the_connection(proxy: ProxyProcess, garbage: bytes) -> Non
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 5, 60, 200])
-def test_a_handshake_that_stops_is_given_up(proxy: ProxyProcess, length: int) -> None:
-    with RawConnection(proxy.ports["https"]) as client:
+def test_a_handshake_that_stops_is_given_up(impatient: ProxyProcess, length: int) -> None:
+    with RawConnection(impatient.ports["https"]) as client:
         client.send(client_hello()[:length])
         started = time.monotonic()
         client.assert_closed()
-        assert time.monotonic() - started < READ_TIMEOUT + 2
+        assert time.monotonic() - started < READ_TIMEOUT + LATE
 
 
-def test_a_handshake_that_trickles_is_given_up(proxy: ProxyProcess) -> None:
+def test_a_handshake_that_trickles_is_given_up(impatient: ProxyProcess) -> None:
     hello = client_hello()
     started = time.monotonic()
-    with RawConnection(proxy.ports["https"]) as client:
+    with RawConnection(impatient.ports["https"]) as client:
         for at in range(len(hello)):
             if not client.send_if_open(hello[at : at + 1]) or not client.silent_for(0.05):
                 break
-        assert time.monotonic() - started < READ_TIMEOUT + 2
+        assert time.monotonic() - started < READ_TIMEOUT + LATE
         assert client.read_to_end() == b""
 
 
@@ -445,10 +457,10 @@ def test_a_first_message_in_pieces_is_understood(proxy: ProxyProcess) -> None:
         assert client.read_exactly(6)[0] == 0x16
 
 
-def test_silent_clients_do_not_keep_others_out(proxy: ProxyProcess) -> None:
-    silent = [RawConnection(proxy.ports["https"]) for _ in range(200)]
+def test_silent_clients_do_not_keep_others_out(impatient: ProxyProcess) -> None:
+    silent = [RawConnection(impatient.ports["https"]) for _ in range(200)]
     try:
-        assert offered(proxy.ports["https"], "snitest.com") == "snitest.com"
+        assert offered(impatient.ports["https"], "snitest.com") == "snitest.com"
         wait_until(
             lambda: not any(each.silent_for(0) for each in silent), "the silent to be let go"
         )
@@ -471,7 +483,7 @@ def test_broken_records_end_the_connection(proxy: ProxyProcess) -> None:
         descriptor = client.detach()
     with socket.socket(fileno=descriptor) as plain:
         plain.sendall(b"\x17\x03\x03\x00\x20" + b"A" * 32)
-        plain.settimeout(5)
+        plain.settimeout(20)
         received = b""
         while data := plain.recv(65536):
             received += data

@@ -31,7 +31,7 @@ def connect(
     *,
     context: ssl.SSLContext | None = None,
     session: ssl.SSLSession | None = None,
-    seconds: float = 5.0,
+    seconds: float = 20.0,
 ) -> ssl.SSLSocket:
     """Return a TLS connection to ``port``, which sent the server name ``name``.
 
@@ -77,7 +77,7 @@ def raw_server_name(port: int, name: str) -> str:
     return str(found.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
-def s_client(port: int, *arguments: str, text: bytes = b"", seconds: float = 10.0) -> str:
+def s_client(port: int, *arguments: str, text: bytes = b"", seconds: float = 20.0) -> str:
     """Run ``openssl s_client`` against ``port`` with ``text`` as its input; returns its output."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *arguments]
     done = subprocess.run(
@@ -91,7 +91,7 @@ def s_client(port: int, *arguments: str, text: bytes = b"", seconds: float = 10.
     return done.stdout.decode("latin-1")
 
 
-def curl(port: int, host: str, *arguments: str, seconds: float = 10.0) -> tuple[int, str]:
+def curl(port: int, host: str, *arguments: str, seconds: float = 20.0) -> tuple[int, str]:
     """Run curl for ``https://HOST/`` on ``port``, trusting the tests' authority.
 
     Returns its exit code and all that it printed.
