@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kvproxy.http.frames import (
     CANCEL,
@@ -15,6 +15,7 @@ from kvproxy.http.frames import (
     PREFACE,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
+    SETTINGS,
     settings,
     window_update,
 )
@@ -24,6 +25,11 @@ from kvproxy.http.http2_stream import STREAM_WINDOW, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+EARLY_STREAMS: Final = 100
+"""How many streams are opened before the server has said how many it takes: it should not be fewer
+(RFC 9113, section 6.5.2), and what it refuses cannot always be sent again."""
 
 
 class ClientStream(Stream):
@@ -80,6 +86,8 @@ class ClientConnection(ReadingConnection):
     def room(self) -> int:
         """How many streams may be opened now."""
         allowed = min(self.limits.streams, self.peer_streams)
+        if self._awaited == SETTINGS:
+            allowed = min(allowed, EARLY_STREAMS)
         return max(0, allowed - len(self.streams)) if self.usable else 0
 
     def open(self, stream: ClientStream, block: bytes, *, ended: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from tests.support.backend import Backend
 from tests.support.certificates import authority
 from tests.support.deadline import wait_until
 from tests.support.http2_backend import Http2Backend
+from tests.support.http2_client import FrameClient
+from tests.support.http2_frames import GET, Ended, headers
 from tests.support.http_client import build_request
 from tests.support.proxy_process import ProxyProcess
 
@@ -23,19 +26,21 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """One proxy in front of HTTP/2 in clear, over TLS, with two streams a connection, and HTTP/1.1
-    over TLS; hosts are named after them."""
+    """One proxy in front of HTTP/2 in clear, over TLS, with two streams a connection and with very
+    many, and HTTP/1.1 over TLS; hosts are named after them."""
 
     def __init__(self, loop_thread: LoopThread) -> None:
         context = authority().server_context("127.0.0.1", protocols=("h2", "http/1.1"))
         self.clear = Http2Backend(loop_thread)
         self.tls = Http2Backend(loop_thread, tls=context)
         self.narrow = Http2Backend(loop_thread, streams=2)
+        self.wide = Http2Backend(loop_thread, streams=1000)
         self.old = Backend(loop_thread, tls=authority().server_context("127.0.0.1"))
         servers = {
             "clear": self.clear.url,
             "tls": self.tls.url,
             "narrow": self.narrow.url,
+            "wide": self.wide.url,
             "old": self.old.url,
         }
         self.proxy = ProxyProcess(
@@ -54,7 +59,7 @@ class Stage:
 
     def stop(self) -> None:
         self.proxy.stop()
-        for backend in (self.clear, self.tls, self.narrow, self.old):
+        for backend in (self.clear, self.tls, self.narrow, self.wide, self.old):
             backend.stop()
 
     def ask(self, host: str, path: str, **options: Any) -> Response:
@@ -170,6 +175,29 @@ def test_a_connection_that_is_full_gets_a_second_one(stage: Stage) -> None:
         answers = [each.result() for each in waiting]
     assert {answer.status for answer in answers} == {200}
     assert sum(each.connection == 1 for each in asked[1:]) == 2
+
+
+def test_many_requests_at_once_open_no_more_connections_than_they_need(stage: Stage) -> None:
+    """Those who find the connection full that they have waited for wait for one more, together."""
+    fields = [*GET[:2], (b":authority", b"wide"), (b":path", b"/wait")]
+    numbers = range(1, 251, 2)
+    clients = [FrameClient(stage.proxy.port) for _ in range(8)]
+    try:
+        for client in clients:
+            client.send(b"".join(headers(fields, number) for number in numbers))
+        wait_until(lambda: len(stage.wide.requests) == 1000, "all requests at the server", 20)
+        assert stage.wide.connections <= 10
+        stage.wide.release()
+        for client in clients:
+            ended: set[int] = set()
+            end = time.monotonic() + 20
+            while len(ended) < len(numbers) and (frame := client.next(end)) is not None:
+                if Ended(frame.stream).matches(frame):
+                    ended.add(frame.stream)
+            assert ended == set(numbers)
+    finally:
+        for client in clients:
+            client.close()
 
 
 @both

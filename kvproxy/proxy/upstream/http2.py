@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from kvproxy.http.answer import reason
@@ -259,7 +260,8 @@ class Http2UpstreamConnection(asyncio.Protocol):
     """One connection to an HTTP/2 server.
 
     ``lost``: why it ended, empty while it has not. ``begun``: streams whose head may be waiting for
-    the body that came with it. ``used_at``: monotonic time at which the last request ended.
+    the body that came with it. ``used_at``: monotonic time at which it was made, or the last
+    request ended.
     """
 
     __slots__ = (
@@ -280,7 +282,7 @@ class Http2UpstreamConnection(asyncio.Protocol):
         self.machine = ClientConnection(self)
         self.begun: list[Http2Upstream] = []
         self.lost = ""
-        self.used_at = 0.0
+        self.used_at = monotonic()
         self._flushing = False
 
     @property

@@ -14,6 +14,8 @@ from kvproxy.proxy.upstream.http2 import Http2Upstream, Http2UpstreamConnection
 if TYPE_CHECKING:
     from kvproxy.proxy.upstream.transport import TransportSettings
 
+    AnyConnection = UpstreamConnection | Http2UpstreamConnection
+
 PORTS = {"http": 80, "https": 443, "h2c": 80, "ws": 80, "wss": 443}
 PLAIN_SCHEMES = ("http", "https", "h2c")
 """Schemes of servers that take requests other than WebSocket handshakes."""
@@ -45,6 +47,7 @@ class Server:
         "_speaks_http2",
         "_tls",
         "_tls_http1",
+        "_waiting",
         "host",
         "host_line",
         "identity",
@@ -74,7 +77,9 @@ class Server:
         self._tls = settings.http2_tls_context if offers_http2 else self._tls_http1
         # None: not known yet.
         self._speaks_http2: bool | None = {"h2c": True, "https": None}.get(scheme, False)
-        self._dialling: asyncio.Task[UpstreamConnection | Http2UpstreamConnection] | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        # Those who wait for a connection that many may share, in order.
+        self._waiting: list[asyncio.Future[AnyConnection | None]] = []
 
     @property
     def name(self) -> str:
@@ -113,23 +118,60 @@ class Server:
                     return connection
                 self._speaks_http2 = True
                 continue
-            dialling, first = self._dialling, self._dialling is None
-            if dialling is None:
+            gained = await self._wait_for_connection()
+            if isinstance(gained, UpstreamConnection):
+                return gained
+            if gained is not None and gained.useless:
+                gained.close()
+                raise DialError(502, gained.lost or "takes no requests")
+        return stream
+
+    def _wait_for_connection(self) -> asyncio.Future[AnyConnection | None]:
+        """Wait, with others, for a connection that many may share; None: it was not one of those,
+        and has gone to somebody else."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[AnyConnection | None] = loop.create_future()
+        self._waiting.append(waiting)
+        if self._dialling is None:
+            self._dialling = loop.create_task(self._connect_for_all())
+        return waiting
+
+    async def _connect_for_all(self) -> None:
+        """Make one connection after the other, and wake as many as each has room for, until nobody
+        waits. A failure is the failure of all."""
+        try:
+            while self._waiting:
                 for each in [each for each in self.multiplexed if each.useless]:
                     each.close()
-                loop = asyncio.get_running_loop()
-                dialling = self._dialling = loop.create_task(self._connect(self._tls))
-            try:
-                connection = await asyncio.shield(dialling)
-            finally:
-                self._dialling = None
-            self._speaks_http2 = isinstance(connection, Http2UpstreamConnection)
-            if first and isinstance(connection, UpstreamConnection):
-                return connection
-            if isinstance(connection, Http2UpstreamConnection) and connection.useless:
-                connection.close()
-                raise DialError(502, connection.lost or "takes no requests")
-        return stream
+                connection = await self._connect(self._tls)
+                self._speaks_http2 = isinstance(connection, Http2UpstreamConnection)
+                if isinstance(connection, Http2UpstreamConnection):
+                    for waiting in self._no_longer_waiting(max(1, connection.room)):
+                        waiting.set_result(connection)
+                    continue
+                others = self._no_longer_waiting()
+                if others:
+                    others.pop(0).set_result(connection)
+                else:
+                    self.release(connection)
+                for waiting in others:
+                    waiting.set_result(None)
+        except DialError as error:
+            for waiting in self._no_longer_waiting():
+                waiting.set_exception(DialError(error.status, str(error)))
+        except Exception as error:
+            for waiting in self._no_longer_waiting():
+                waiting.set_exception(error)
+        finally:
+            self._dialling = None
+
+    def _no_longer_waiting(
+        self, limit: int | None = None
+    ) -> list[asyncio.Future[AnyConnection | None]]:
+        """Take those who have waited longest off the list."""
+        self._waiting = [each for each in self._waiting if not each.done()]
+        taken, self._waiting = self._waiting[:limit], self._waiting[limit or len(self._waiting) :]
+        return taken
 
     @staticmethod
     def _single(connection: UpstreamConnection | Http2UpstreamConnection) -> UpstreamConnection:

@@ -82,7 +82,12 @@ class Asked(ClientStream):
 class Client:
     """Both ends of a connection: `send` is the server's side, the rest the client's."""
 
-    def __init__(self, *server_settings: tuple[int, int], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        *server_settings: tuple[int, int],
+        limits: Limits | None = None,
+        greets: bool = True,
+    ) -> None:
         self.connection = ClientConnection(self, limits)
         self.failure: tuple[int, str] | None = None
         self.done = False
@@ -91,8 +96,9 @@ class Client:
         self.connection.greet()
         self.greeting = self.connection.take_output()
         self.ready = False
-        self.send(settings(*server_settings))
-        self.received.clear()
+        if greets:
+            self.send(settings(*server_settings))
+            self.received.clear()
 
     def output_ready(self) -> None:
         self.ready = True
@@ -170,6 +176,13 @@ def test_room() -> None:
     assert client.connection.room == 1
     client.send(settings((3, 100)))
     assert client.connection.room == 9
+
+
+def test_room_before_the_server_has_said_how_much() -> None:
+    client = Client(greets=False)
+    assert client.connection.room == 100
+    client.send(settings((4, 1000)))
+    assert client.connection.room == 128
 
 
 def test_goaway_gives_back_what_the_server_has_not_seen() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import math
 import socket
 import ssl
+import time
 from typing import Any
 
 import pytest
@@ -217,6 +218,51 @@ async def test_an_http2_server_that_takes_no_requests_is_not_dialled_without_end
             assert connections <= count
             assert len(server.multiplexed) <= 1
         server.close_idle(math.inf)
+
+
+async def test_many_who_dial_a_server_of_http_1_1_get_a_connection_each() -> None:
+    """Whether it speaks HTTP/2 is asked once."""
+    async with Listening(wait, authority().server_context("127.0.0.1")) as port:
+        server = Server(f"https://127.0.0.1:{port}", transport(insecure_skip_verify=True))
+        dialled = await asyncio.gather(*[server.dial() for _ in range(20)])
+        assert all(isinstance(each, UpstreamConnection) for each in dialled)
+        assert len({id(each) for each in dialled}) == 20
+        for each in dialled:
+            each.abort()
+
+
+@pytest.mark.parametrize("scheme", ["h2c", "https"])
+async def test_many_who_dial_in_vain_are_all_told(scheme: str) -> None:
+    with ReservedPort() as dead:
+        server = Server(f"{scheme}://127.0.0.1:{dead.port}", transport())
+        for _ in range(2):
+            results = await asyncio.gather(
+                *[server.dial() for _ in range(20)], return_exceptions=True
+            )
+            assert [getattr(each, "status", each) for each in results] == [502] * 20
+
+
+async def test_who_gives_up_while_dialling_costs_the_others_nothing() -> None:
+    async with Listening(wait) as port:
+        server = Server(f"h2c://127.0.0.1:{port}", transport())
+        dials = [asyncio.ensure_future(server.dial()) for _ in range(3)]
+        await asyncio.sleep(0)
+        dials[0].cancel()
+        streams = await asyncio.gather(*dials[1:])
+        assert len(streams) == 2
+        assert len(server.multiplexed) == 1
+        server.close_idle(math.inf)
+
+
+async def test_a_new_http2_connection_is_not_taken_for_one_that_nobody_needs() -> None:
+    async with Listening(wait) as port:
+        server = Server(f"h2c://127.0.0.1:{port}", transport())
+        started = time.monotonic()
+        await server.dial()
+        server.close_idle(started)
+        assert len(server.multiplexed) == 1
+        server.close_idle(math.inf)
+        assert not server.multiplexed
 
 
 async def test_ip6() -> None:
