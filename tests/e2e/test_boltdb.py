@@ -43,7 +43,7 @@ def test_a_proxy_serves_and_follows_what_is_written(
 
             wait_until(lambda: serves("first.localhost"), "the routes of the file", 15)
             answer = writer.write(put=frontend("second.localhost"))
-            wait_until(lambda: serves("second.localhost"), "what was written", 5)
+            wait_until(lambda: serves("second.localhost"), "what was written", 20)
             (provider,) = proxy.ask("status")["providers"]
             assert provider["provider"] == "boltdb"
             assert provider["revision"] == str(answer["version"])

@@ -415,7 +415,7 @@ def test_requests_are_accepted_for_a_while_after_the_signal(backend: Backend) ->
         wait_until(lambda: fetch(program.port, ping).status == 503, "ping's 503", 3)
         assert {program.get() for _ in range(20)} == {200}
         assert time.monotonic() - began < 4
-        assert program.process.wait_for_exit(8) == 0
+        assert program.process.wait_for_exit(20) == 0
         assert time.monotonic() - began > 4
     finally:
         program.clean_up()
@@ -431,7 +431,7 @@ def test_a_signal_to_the_whole_group_is_the_supervisors_to_obey(backend: Backend
         os.killpg(program.supervisor(), signal.SIGTERM)
         while time.monotonic() - began < 0.8:
             assert program.get() == 200
-        assert program.process.wait_for_exit(8) == 0
+        assert program.process.wait_for_exit(20) == 0
         assert "worker died" not in program.process.log()
     finally:
         program.clean_up()
@@ -464,7 +464,7 @@ def test_hand_over_under_load_loses_nothing(program: Program) -> None:
     with program.load(keep_alive=8, fresh=4) as load:
         old, _ = program.hand_over()
         load.wait_for_answers(200)
-        assert program.process.wait_for_exit(8) == 0
+        assert program.process.wait_for_exit(20) == 0
         load.wait_for_answers(200)
         assert program.status()["generation"]["number"] == number
         assert not set(workers) & set(program.workers())
@@ -505,7 +505,7 @@ def test_a_successor_knows_which_servers_are_down(program: Program) -> None:
         wait_until(lambda: program.status()["serversDown"], "the dead server to be found", 10)
         with program.load(keep_alive=1, fresh=3) as load:
             program.hand_over(30)
-            assert program.process.wait_for_exit(8) == 0
+            assert program.process.wait_for_exit(20) == 0
             load.wait_for_answers(200)
     assert load.failures == {}
 
@@ -526,7 +526,7 @@ def test_hand_over_to_another_number_of_workers(backend: Backend, before: int, a
         rewrite(program, f"workers = {before}", f"workers = {after}")
         with program.load(keep_alive=4, fresh=4) as load:
             program.hand_over()
-            assert program.process.wait_for_exit(8) == 0
+            assert program.process.wait_for_exit(20) == 0
             load.wait_for_answers(300)
         assert load.failures == {}
         program.process.workers = after
@@ -541,7 +541,7 @@ def test_hand_over_to_another_state_directory(program: Program) -> None:
     os.kill(old, signal.SIGUSR2)
     program.state = program.state.with_name("state-new")
     wait_until(lambda: program.supervisor() not in (0, old), "a successor", 12)
-    assert program.process.wait_for_exit(8) == 0
+    assert program.process.wait_for_exit(20) == 0
     assert program.get() == 200
     assert program.status()["generation"]["frontends"] == 1
 
@@ -558,7 +558,7 @@ def test_a_new_version_that_fails_changes_nothing(program: Program) -> None:
     rewrite(program, "workers = 2", 'workers = "many"')
     with program.load(keep_alive=4, fresh=2) as load:
         program.process.signal(signal.SIGUSR2)
-        wait_until(lambda: "hand-over failed" in program.process.log(), "the failure", 8)
+        wait_until(lambda: "hand-over failed" in program.process.log(), "the failure", 20)
         load.wait_for_answers(100)
         assert (program.supervisor(), program.workers()) == before
         revision = program.put({"frontends/g/backend": "b", "frontends/g/routes/r/rule": "Host:n"})
@@ -668,8 +668,8 @@ def test_the_pid_file_follows_the_supervisor(backend: Backend) -> None:
         assert path.read_text() == f"{program.supervisor()}\n"
         _, new = program.hand_over()
         wait_until(lambda: path.read_text() == f"{new}\n", "the new process id")
-        program.process.wait_for_exit(8)
+        program.process.wait_for_exit(20)
         os.kill(new, signal.SIGTERM)
-        wait_until(lambda: not path.exists(), "the file's removal", 8)
+        wait_until(lambda: not path.exists(), "the file's removal", 20)
     finally:
         program.clean_up()

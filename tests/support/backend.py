@@ -226,7 +226,7 @@ class Backend:
         wanted = path.encode()
         return [each for each in self.requests if each.target.partition(b"?")[0] == wanted]
 
-    def wait_for(self, path: str, count: int = 1, seconds: float = 5.0) -> list[ServerRequest]:
+    def wait_for(self, path: str, count: int = 1, seconds: float = 20.0) -> list[ServerRequest]:
         """Wait until ``count`` requests for ``path`` were read whole and return them."""
         wait_until(
             lambda: len(self.requests_for(path)) >= count,
@@ -443,7 +443,7 @@ class ManualServer:
         """The URL that goes into a configuration."""
         return f"http://127.0.0.1:{self.port}"
 
-    def accept(self, seconds: float = 5.0) -> RawConnection:
+    def accept(self, seconds: float = 20.0) -> RawConnection:
         """Return the next connection; TimeoutError when none comes."""
         self._listener.settimeout(seconds)
         accepted, _ = self._listener.accept()
