@@ -77,6 +77,11 @@ class ClientConnection(ReadingConnection):
             + window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
         )
 
+    def finish(self) -> None:
+        """Open no further streams; the connection is done when those that are open have ended."""
+        self.finishing = True
+        self._look_whether_done()
+
     @property
     def usable(self) -> bool:
         """Whether further requests may be sent on this connection, now or later."""
@@ -154,7 +159,7 @@ class ClientConnection(ReadingConnection):
         for stream in [each for each in self.streams.values() if each.number > last_stream]:
             self.forget(stream)
             stream.reset_received(REFUSED_STREAM)
-        self._look_whether_done()
+        self.finish()
 
     def forget(self, stream: Stream) -> None:
         """Remove a stream."""

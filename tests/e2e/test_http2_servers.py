@@ -16,7 +16,7 @@ from tests.support.http2_backend import Http2Backend
 from tests.support.http2_client import FrameClient
 from tests.support.http2_frames import GET, Ended, headers
 from tests.support.http_client import build_request
-from tests.support.proxy_process import ProxyProcess
+from tests.support.proxy_process import ProxyProcess, single_backend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,6 +198,25 @@ def test_many_requests_at_once_open_no_more_connections_than_they_need(stage: St
     finally:
         for client in clients:
             client.close()
+
+
+def test_connections_to_a_server_that_is_gone_end_with_their_requests(
+    loop_thread: LoopThread,
+) -> None:
+    old, new = Http2Backend(loop_thread), Http2Backend(loop_thread)
+    rules = {"all": "PathPrefix:/"}
+    with ProxyProcess(single_backend(old.url, rules)) as proxy, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(proxy.fetch, "/wait")
+        wait_until(lambda: len(old.requests) == 1, "the request at the server")
+        proxy.apply(single_backend(new.url, rules))
+        assert proxy.fetch("/echo").status == 200
+        assert (old.open_connections, new.open_connections) == (1, 1)
+        old.release()
+        assert waiting.result().status == 200
+        wait_until(lambda: old.open_connections == 0, "the end of the old connection")
+        assert new.open_connections == 1
+    for backend in (old, new):
+        backend.stop()
 
 
 @both

@@ -90,6 +90,11 @@ class Http2Backend:
         """The URL that goes into a configuration."""
         return f"{'https' if self.tls else 'h2c'}://127.0.0.1:{self.port}"
 
+    @property
+    def open_connections(self) -> int:
+        """Return how many connections there are now."""
+        return len(self._writers)
+
     def release(self) -> None:
         """Let all requests for ``/wait`` be answered."""
         self._loop_thread.loop.call_soon_threadsafe(self.released.set)

@@ -238,11 +238,11 @@ class Plan:
             add_cells(self.past.setdefault(name, new_cells()), cells)
 
     def forget_servers(self) -> None:
-        """Close the idle connections of servers that no backend names any more."""
+        """Close the connections of servers that no backend names any more."""
         for server in self._perhaps_unused:
             if not server.users:
                 del self._servers[server.identity]
-                server.close_idle(float("inf"))
+                server.leave()
         self._perhaps_unused.clear()
 
     def compile_chain(

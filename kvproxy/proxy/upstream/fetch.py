@@ -31,15 +31,15 @@ class ServerFetch:
     """Asks one server (`kvproxy.middleware.fetching.Fetch`), over connections that are kept."""
 
     def __init__(self, server: Server, clock: Clock) -> None:
-        """``server``: used by nobody else; its idle connections are closed with this object."""
+        """``server``: used by nobody else; its connections end with this object."""
         self.server = server
         self._clock = clock
         server.users += 1
 
     def __del__(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and the rest when it is."""
         self.server.users -= 1
-        self.server.close_idle(float("inf"))
+        self.server.leave()
 
     async def __call__(self, head: bytes) -> Fetched:
         """See `kvproxy.middleware.fetching.Fetch`."""

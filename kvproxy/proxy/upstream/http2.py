@@ -88,6 +88,8 @@ class Http2Upstream(ClientStream):
         ended = self._chunks is None and not self._body_left
         machine = self._link.machine
         machine.open(self, encode_request(head, self._link.scheme), ended=ended)
+        if not self.server.users:
+            machine.finish()
         if len(data) > end:
             self._send_body(data[end:])
 
@@ -350,6 +352,11 @@ class Http2UpstreamConnection(asyncio.Protocol):
     def idle(self) -> bool:
         """Whether no request is in progress."""
         return not self.machine.streams
+
+    def finish(self) -> None:
+        """Close when the last request has ended, or at once."""
+        self._leave_pool()
+        self.machine.finish()
 
     def close(self) -> None:
         """Close; only to be called while `idle`."""

@@ -63,7 +63,7 @@ class PresentingServers:
             server = self._servers[key]
             server.users -= 1
             if not server.users:
-                server.close_idle(float("inf"))
+                server.leave()
                 del self._servers[key]
 
     def _context(self, entry_point: str, tls: ServedTLS) -> ssl.SSLContext:

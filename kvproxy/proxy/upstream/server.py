@@ -219,6 +219,15 @@ class Server:
             self.idle.append(connection)
         else:
             connection.close()
+            if not self.users:
+                self.leave()
+
+    def leave(self) -> None:
+        """Close all connections, those in use when their requests have ended: nobody names this
+        server any more."""
+        self.close_idle(float("inf"))
+        for shared in list(self.multiplexed):
+            shared.finish()
 
     def close_idle(self, before: float) -> None:
         """Close the connections last used before the monotonic time ``before``, and those beyond

@@ -227,6 +227,15 @@ def test_goaway_in_two_steps() -> None:
     assert client.done
 
 
+def test_who_finishes_is_done_when_the_streams_are() -> None:
+    client = Client()
+    client.ask()
+    client.connection.finish()
+    assert (client.done, client.connection.room) == (False, 0)
+    client.send(headers(OK, flags=END_HEADERS) + data(b"abc"))
+    assert client.done
+
+
 def test_numbers_run_out() -> None:
     client = Client()
     client.connection._next_stream = (1 << 31) - 1
