@@ -80,13 +80,16 @@ def test_n01_throttle_keeps_the_newest(backend: Backend) -> None:
 @pytest.mark.serial
 def test_n01_no_throttle_by_default(proxy: ProxyProcess, backend: Backend) -> None:
     """Differs: 0 s in place of 2 s; a change is live in milliseconds."""
+    seconds = []
     for mark in MARKS:
         started = time.monotonic()
         proxy.apply(
             single_backend(backend.url, {"a": "Host:a", "b": "Host:b", mark: f"Host:{mark}"})
         )
-        assert time.monotonic() - started < 1.0
+        seconds.append(time.monotonic() - started)
         assert status(proxy, mark) == 200
+    # The middle one: other work on the machine must not decide.
+    assert sorted(seconds)[len(seconds) // 2] < 1.0, seconds
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing\n", "[frontends]\n[backends]\n"])
@@ -246,7 +249,7 @@ def test_e23_requests_are_accepted_while_ping_says_no(backend: Backend) -> None:
     backend.on("/in-flight", Answer((gate, plain_answer(b"finished"))))
     routes = single_backend(backend.url, {"a": "Host:a"})
     static = {
-        "lifeCycle": {"requestAcceptGraceTimeout": "1500ms", "graceTimeOut": "5s"},
+        "lifeCycle": {"requestAcceptGraceTimeout": "4s", "graceTimeOut": "20s"},
         "ping": {"entryPoint": "http"},
     }
     with ProxyProcess(routes, static=static) as proxy:
@@ -259,8 +262,8 @@ def test_e23_requests_are_accepted_while_ping_says_no(backend: Backend) -> None:
             proxy.process.terminate()
             wait_until(lambda: proxy.fetch("/ping", host="any").status == 503, "ping to say no")
             assert status(proxy, "a") == 200
-            assert time.monotonic() - started < 1.5, "the grace was over before it was looked at"
-            wait_until(lambda: time.monotonic() - started > 1.8, "the end of the time of accepting")
+            assert time.monotonic() - started < 4.0, "the grace was over before it was looked at"
+            wait_until(lambda: time.monotonic() - started > 4.3, "the end of the time of accepting")
             assert proxy.process.poll() is None, "a request is in flight"
             gate.open()
             answer = client.read_response()

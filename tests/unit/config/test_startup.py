@@ -94,7 +94,7 @@ async def test_a_store_that_does_not_answer_is_taken_as_it_was(world: World) -> 
     world.damage()
     began = time.monotonic()
     start = await world.start()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 3.0
     assert (start.origin, start.unanswered) == ("last", True)
     assert start.settings.static.workers == 7
     assert "STALE" in str(start.complaints[-1])

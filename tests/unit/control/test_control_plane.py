@@ -109,10 +109,13 @@ async def running(
         await rig.plane.close()
 
 
-async def test_the_start_waits_for_the_providers_but_no_longer_than_needed(tmp_path: Path) -> None:
+async def test_the_start_waits_for_the_providers_but_no_longer_than_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_plane, "SILENCE_SECONDS", 60.0)
     began = time.monotonic()
     async with running(tmp_path, Controlled("one", snapshot("1", "a"))) as rig:
-        assert time.monotonic() - began < control_plane.SILENCE_SECONDS
+        assert time.monotonic() - began < 20.0
         assert [len(each.frontends) for each in rig.served] == [1]
 
 
@@ -137,7 +140,7 @@ async def test_the_last_known_good_is_served_and_marked_stale(
     source = Controlled("one", *first)
     began = time.monotonic()
     async with running(tmp_path, source) as rig:
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 5.0
         assert (rig.served[-1].digest, rig.served[-1].number) == (good.digest, good.number)
         assert "STALE" in caplog.text
         assert rig.plane.pipeline is not None

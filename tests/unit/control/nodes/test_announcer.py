@@ -44,7 +44,7 @@ class CountingStore(EmbeddedStore):
 class Node:
     """An announcer, its store, and a second client that sees what others see."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float) -> None:
         self.served: Served | None = None
         self.store = CountingStore(path)
         self.observer = EmbeddedStore(path)
@@ -56,7 +56,7 @@ class Node:
             lambda: self.store,
             lambda: self.served,
             self._wait,
-            Rhythm(patience=0.2, first_pause=0.02, longest_pause=0.1),
+            Rhythm(patience=patience, first_pause=0.02, longest_pause=0.1),
         )
 
     async def _wait(self) -> None:
@@ -81,8 +81,14 @@ class Node:
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    made = Node(tmp_path / "store.db")
+def patience() -> float:
+    """Seconds that a write may take: on a busy machine no write may be given up and repeated."""
+    return 60.0
+
+
+@pytest.fixture
+async def node(tmp_path: Path, patience: float) -> AsyncIterator[Node]:
+    made = Node(tmp_path / "store.db", patience)
     made.announcer.start()
     yield made
     await made.announcer.close()
@@ -102,16 +108,22 @@ async def test_it_announces_what_is_served_and_takes_it_back(node: Node) -> None
     await node.until(lambda found: found is None)
 
 
+@pytest.mark.serial
 async def test_a_single_change_is_announced_at_once(node: Node) -> None:
+    """The fastest of some: other work on the machine must not decide."""
     node.serve(1)
     await node.until_revision(1)
-    await asyncio.sleep(Rhythm().busy)
-    began = time.monotonic()
-    node.serve(2)
-    await node.until_revision(2)
-    assert node.store.times[-1] - began < Rhythm().quiet
+    delays = []
+    for revision in range(2, 8):
+        await asyncio.sleep(Rhythm().busy)
+        began = time.monotonic()
+        node.serve(revision)
+        await node.until_revision(revision)
+        delays.append(node.store.times[-1] - began)
+    assert min(delays) < Rhythm().quiet, delays
 
 
+@pytest.mark.serial
 async def test_a_fast_stream_costs_few_writes_and_its_end_is_not_late(node: Node) -> None:
     ends = []
     for stream in range(3):
@@ -138,7 +150,11 @@ async def test_what_is_served_already_is_not_written_again(node: Node) -> None:
     assert len(node.store.times) == 2
 
 
-@pytest.mark.parametrize("failure", ["error", "defect", "no-answer"])
+@pytest.mark.parametrize(
+    ("failure", "patience"),
+    [("error", 60.0), ("defect", 60.0), ("no-answer", 0.2)],
+    ids=["error", "defect", "no-answer"],
+)
 async def test_a_store_that_does_not_take_it_is_tried_again(
     node: Node, failure: str, caplog: pytest.LogCaptureFixture
 ) -> None:
