@@ -117,7 +117,10 @@ def test_a_start_that_missed_the_settings_is_made_good_when_the_store_is_back(
     first = world.status()["pid"]
     for suffix in ("-wal", "-shm"):
         world.store.with_name(world.store.name + suffix).unlink(missing_ok=True)
-    world.store.write_bytes(kept)
+    # In one step: half a file is a store, too, and one without settings.
+    restored = world.store.with_name("restored")
+    restored.write_bytes(kept)
+    restored.replace(world.store)
     world.served(20.0)
     assert world.status()["pid"] != first
     assert "handed over" in world.process.log()
