@@ -755,3 +755,24 @@ def test_nghttp_is_not_followed_into_an_upgrade(stage: Stage) -> None:
     assert b"upgrade: h2c\r\n" in done.stdout
     assert b"HTTP Upgrade response\nHTTP/1.1 404 Not Found\r\n" in done.stdout
     assert done.stderr.startswith(b"[ERROR] HTTP Upgrade failed\n")
+
+
+@pytest.mark.skipif(
+    shutil.which("h2load") is None, reason="h2load is missing: scripts/servers installs it"
+)
+@pytest.mark.parametrize("way", ["http", "https"])
+@pytest.mark.parametrize("window", ["10", "30"])
+def test_h2load_gets_every_answer(stage: Stage, way: str, window: str) -> None:
+    """Connections full of streams; a window of 2^10 bytes makes every answer wait for it."""
+    url = f"{way}://127.0.0.1:{stage.proxy.ports[way]}"
+    command = ["h2load", "--requests=60", "--clients=4", "--max-concurrent-streams=32"]
+    command += [f"--window-bits={window}", "--header=:authority: a.test"]
+    done = subprocess.run(
+        [*command, f"{url}/x", f"{url}/chunked", f"{url}/large"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "60 succeeded, 0 failed, 0 errored, 0 timeout" in done.stdout, done.stdout + done.stderr
+    assert "status codes: 60 2xx" in done.stdout

@@ -181,12 +181,15 @@ def test_many_requests_at_once_open_no_more_connections_than_they_need(stage: St
     """Those who find the connection full that they have waited for wait for one more, together."""
     fields = [*GET[:2], (b":authority", b"wide"), (b":path", b"/wait")]
     numbers = range(1, 251, 2)
+    worker = stage.proxy.worker_pids()[0]
+    before = stage.proxy.resident_kilobytes(worker)
     clients = [FrameClient(stage.proxy.port) for _ in range(8)]
     try:
         for client in clients:
             client.send(b"".join(headers(fields, number) for number in numbers))
         wait_until(lambda: len(stage.wide.requests) == 1000, "all requests at the server", 20)
         assert stage.wide.connections <= 10
+        assert stage.proxy.resident_kilobytes(worker) - before < 1000 * 8
         stage.wide.release()
         for client in clients:
             ended: set[int] = set()
