@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from kvproxy.http.frames import (
     CANCEL,
@@ -21,7 +21,7 @@ from kvproxy.http.frames import (
 )
 from kvproxy.http.http2 import CONNECTION_WINDOW, Limits, Owner
 from kvproxy.http.http2_reading import ReadingConnection
-from kvproxy.http.http2_stream import STREAM_WINDOW, Stream
+from kvproxy.http.http2_stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,19 @@ EARLY_STREAMS: Final = 100
 (RFC 9113, section 6.5.2), and what it refuses cannot always be sent again."""
 
 
+ANSWER_WINDOW: Final = 65_536
+"""What the server may send on a stream before we have passed it on.
+
+Streams of many clients share a connection, and a client that does not read must hold up none of the
+others: the window of the connection is opened as data arrives, and the windows of the streams alone
+bound what waits here.
+"""
+
+
 class ClientStream(Stream):
     """The stream of one request. Its number is 0 until it is opened."""
+
+    window: ClassVar[int] = ANSWER_WINDOW
 
     __slots__ = ("answered", "bodiless")
 
@@ -70,7 +81,7 @@ class ClientConnection(ReadingConnection):
             + settings(
                 {
                     ENABLE_PUSH: 0,
-                    INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                    INITIAL_WINDOW_SIZE: ANSWER_WINDOW,
                     MAX_HEADER_LIST_SIZE: self.limits.header_bytes,
                 }
             )
@@ -143,12 +154,15 @@ class ClientConnection(ReadingConnection):
                 self.forget(stream)
         stream.head_received(status, lines, length, ended)
 
+    def give_credit(self, size: int) -> None:
+        """Do nothing: the server has been let send more when the data arrived."""
+
     def _data_received(self, flags: int, number: int, payload: bytes) -> None:
+        super().give_credit(len(payload))
         stream = self.streams.get(number)
         if isinstance(stream, ClientStream) and not stream.answered and stream.remote_open:
             # RFC 9113, section 8.1: an answer starts with its head.
             self._receive_window -= len(payload)
-            self.give_credit(len(payload))
             self.misbehaved(stream, PROTOCOL_ERROR)
             return
         super()._data_received(flags, number, payload)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from kvproxy.http.frames import (
     ENHANCE_YOUR_CALM,
@@ -59,6 +59,8 @@ class Stream:
     until `consumed` is called.
     """
 
+    window: ClassVar[int] = STREAM_WINDOW
+
     __slots__ = (
         "connection",
         "credit",
@@ -79,7 +81,7 @@ class Stream:
         self.remote_open = True
         self.local_open = True
         # Windows: what the other side may send; what it took less than its initial window.
-        self.receive_window = STREAM_WINDOW
+        self.receive_window = self.window
         self.send_credit = 0
         # Bytes that arrived and are not consumed; bytes consumed that the other side has not been
         # told of.
@@ -168,7 +170,7 @@ class Stream:
         if not self.remote_open:
             return
         self.credit += size
-        if self.credit >= STREAM_WINDOW // 2:
+        if self.credit >= self.window // 2:
             self.receive_window += self.credit
             self.connection.write(window_update(self.number, self.credit))
             self.credit = 0

@@ -14,7 +14,7 @@ from tests.support.certificates import authority
 from tests.support.deadline import wait_until
 from tests.support.http2_backend import Http2Backend
 from tests.support.http2_client import FrameClient
-from tests.support.http2_frames import GET, Ended, headers
+from tests.support.http2_frames import GET, RST_STREAM, Ended, headers, settings, window_update
 from tests.support.http_client import build_request
 from tests.support.proxy_process import ProxyProcess, single_backend
 
@@ -220,6 +220,20 @@ def test_connections_to_a_server_that_is_gone_end_with_their_requests(
         assert new.open_connections == 1
     for backend in (old, new):
         backend.stop()
+
+
+def test_clients_that_do_not_read_hold_nobody_up(stage: Stage) -> None:
+    """They share a connection to the server with everybody else."""
+    fields = [*GET[:2], (b":authority", b"clear"), (b":path", b"/large/5000000")]
+    with FrameClient(stage.proxy.port) as slow:
+        slow.send(settings((4, 1_000_000)))
+        before = len(stage.clear.requests)
+        slow.send(b"".join(headers(fields, number) for number in range(1, 81, 2)))
+        wait_until(lambda: len(stage.clear.requests) == before + 40, "the large requests", 20)
+        for _ in range(10):
+            assert len(stage.ask("clear", "/large/200000").body) == 200_000
+        slow.send(window_update(1))
+        assert not [each for each in slow.passed if each.kind == RST_STREAM]
 
 
 @both

@@ -13,6 +13,7 @@ from tests.support.http2_frames import (
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
     GET,
     HEADERS,
     NO_ERROR,
@@ -77,6 +78,15 @@ class Asked(ClientStream):
 
     def source_paused(self, paused: bool) -> None:
         self.pauses.append(paused)
+
+
+class Unread(Asked):
+    """A request whose answer nobody takes."""
+
+    __slots__ = ()
+
+    def body_received(self, data: bytes, ended: bool) -> None:
+        self.body += data
 
 
 class Client:
@@ -183,6 +193,21 @@ def test_room_before_the_server_has_said_how_much() -> None:
     assert client.connection.room == 100
     client.send(settings((4, 1000)))
     assert client.connection.room == 128
+
+
+def test_streams_that_nobody_reads_leave_the_connection_open() -> None:
+    """Only the windows of streams hold a server back: other clients share the connection."""
+    client = Client()
+    streams = [Unread(client.connection, bodiless=False) for _ in range(40)]
+    for stream in streams:
+        client.connection.open(stream, block(GET), ended=True)
+        client.send(headers(OK, stream.number, END_HEADERS))
+        client.send(data(b"a" * 16_384, stream.number, flags=0) * 4)
+    assert client.failure is None
+    assert {len(each.body) for each in streams} == {65_536}
+    client.send(data(b"a", streams[0].number, flags=0))
+    client.expect(Reset((FLOW_CONTROL_ERROR,)))
+    assert client.failure is None
 
 
 def test_goaway_gives_back_what_the_server_has_not_seen() -> None:
