@@ -4,7 +4,6 @@ to the pool."""
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, cast
 
 from kvproxy.http.chunked import ChunkedError, ChunkedReader
@@ -20,6 +19,7 @@ from kvproxy.http.scan import (
     scan_response,
     send,
 )
+from kvproxy.proxy.upstream.unread import unread
 
 if TYPE_CHECKING:
     from kvproxy.proxy.exchange import Exchange
@@ -31,9 +31,6 @@ MAXIMUM_INFORMATIONAL = 32
 INFORMATIONAL_UNIT = 1 << 20
 """The 1xx answers of a request are counted in the flags of its exchange, above those of the head
 scan: flags begin anew with each request, whatever way its final answer takes."""
-
-READ_BYTES = 65_536
-"""How much is read at once of what a broken connection still holds."""
 
 UNREAD_SECONDS = 60.0
 """How long a closed connection may wait for a server that does not take its last bytes."""
@@ -374,21 +371,13 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.response_failed(502, f"{self.server.name}: {what}")
 
     def _receive_last(self) -> None:
-        """Take what the server said before the connection broke.
-
-        The loop gives a connection up when it cannot send, and reads no more: an early refusal of
-        a large body may still be unread then. The descriptor is open until `connection_lost` is
-        over.
-        """
+        """Take what the server said before the connection broke."""
+        # Nothing returns to the pool from here.
         self._write_paused = True
-        try:
-            while self.exchange is not None and self._plain_descriptor >= 0:
-                data = os.read(self._plain_descriptor, READ_BYTES)
-                if not data:
-                    return
-                self.data_received(data)
-        except OSError:
-            return
+        for data in unread(self._plain_descriptor):
+            self.data_received(data)
+            if self.exchange is None:
+                return
 
     def _unheard(self, exchange: Exchange) -> bool:
         """Whether a connection from the pool ended without a word on the request."""

@@ -24,6 +24,7 @@ from kvproxy.http.scan import (
     SPLIT,
     scan_response,
 )
+from kvproxy.proxy.upstream.unread import unread
 
 if TYPE_CHECKING:
     from kvproxy.proxy.exchange import Exchange
@@ -316,6 +317,9 @@ class Http2UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell all requests in progress."""
+        if error is not None and self.transport.get_extra_info("ssl_object") is None:
+            for data in unread(self.transport.get_extra_info("socket").fileno()):
+                self.data_received(data)
         self._leave_pool()
         self.lost = str(error or "closed the connection")
         self.machine.abandon()
