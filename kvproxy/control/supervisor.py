@@ -494,7 +494,11 @@ class Supervisor:
             _logger.info("handing over to a new supervisor %s", pairs(pid=successor.pid))
             await successor.serving()
         except (handover.HandOverError, OSError, asyncio.CancelledError) as error:
-            _logger.error("hand-over failed, going on %s", pairs(reason=error or "stopping"))
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None:
+                # In Python 3.11.2 no time-out works in a task that is still to be cancelled.
+                task.uncancel()
+            _logger.error("hand-over failed, going on %s", pairs(reason=str(error) or "stopping"))
             if successor is not None:
                 await successor.abandon(self._records)
             self._state = "running"

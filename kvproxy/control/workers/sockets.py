@@ -27,6 +27,9 @@ SlotSockets = list[list[socket.socket]]
 Place = tuple[str, str]
 """Entry point and one of its addresses, as configured."""
 
+WELL_KNOWN = {"http": 80, "https": 443}
+"""Names of ports that are understood where the machine has no list of them (/etc/services)."""
+
 _LISTEN_STATE = "0A"
 
 
@@ -50,6 +53,8 @@ def parse_address(address: str) -> tuple[str, int]:
         raise ValueError("an IPv6 address must stand in brackets; expected [address]:port")
     if port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535:
         return host, int(port_text)
+    if port_text in WELL_KNOWN:
+        return host, WELL_KNOWN[port_text]
     try:
         return host, socket.getservbyname(port_text, "tcp")
     except OSError:

@@ -544,7 +544,8 @@ process.line.restore(["file"])
 number = process.line.generation.number
 while True:
     number += 1
-    frontends = {f"f{i}": frontend(rule=f"Host:h{number}x{i % 7}") for i in range(number % 40 + 1)}
+    # Never so many fewer than before that the guard against mass deletions holds them back.
+    frontends = {f"f{i}": frontend(rule=f"Host:h{number}x{i % 7}") for i in range(number % 10 + 20)}
     frontends["stamp"] = frontend(rule=f"Host:g{process.line.generation.number + 1}")
     process.line.offer(snapshot(frontends, {"one": backend()}))
     if process.journal.last_number + 1 == number:

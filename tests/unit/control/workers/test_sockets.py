@@ -41,6 +41,7 @@ def entry_points(**addresses: str) -> dict[str, EntryPoint]:
         ("[::1]:443", ("::1", 443)),
         ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
         (":http", ("", 80)),
+        (":https", ("", 443)),
     ],
 )
 def test_address(address: str, expected: tuple[str, int]) -> None:
