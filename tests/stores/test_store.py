@@ -370,14 +370,8 @@ async def test_a_writer_killed_in_a_transaction_leaves_no_trace(
 
 
 async def until(store: Store, start: Tree, wanted: Mapping[str, bytes]) -> None:
-    """Follow a watch until it has told of exactly the keys ``wanted``."""
-    held: Mapping[str, bytes] = start.values
-    if held == wanted:
-        return
-    async for found in store.watch("t", start.version):
-        held = applied(held, found)
-        if held == wanted:
-            return
+    """Follow a watch, over lost connections, until it has told of exactly the keys ``wanted``."""
+    await follow(store, start, lambda values: values == wanted)
 
 
 async def announce(store: Store, key: str, value: bytes) -> None:
